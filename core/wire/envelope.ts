@@ -1,0 +1,297 @@
+import { FuncatronError } from '../errors.ts';
+import { ID_BYTES } from '../id.ts';
+
+/**
+ * The envelope: many calls, or many replies, in one message.
+ *
+ * ```
+ * 0  u8   version   (1)
+ * 1  u8   kind      (1 = calls, 2 = replies)
+ * 2  u16  count
+ * 4  count fixed-size records, then for each record its meta and its body, in the same order
+ * ```
+ * All integers are big-endian. Metas are UTF-8 JSON (an empty meta means `{}`); bodies are raw bytes.
+ * Whoever only forwards, splits, expires or answers calls reads records and never opens a meta or a body.
+ *
+ * Call record, 36 bytes:
+ * ```
+ * 0  16   call id (UUIDv7)        24 u16  operation index in the revision's Api
+ * 16 f64  deadline, unix ms       26 u8   flags   27 u8 attempt (1 = first)
+ * 28 u32  meta bytes              32 u32  body bytes
+ * ```
+ * Reply record, 36 bytes:
+ * ```
+ * 0  16   call id                 16 u16  HTTP status
+ * 18 u8   flags   19 u8 reserved  20 u32  microseconds the call waited in the worker's process
+ * 24 u32  microseconds the func took
+ * 28 u32  meta bytes              32 u32  body bytes
+ * ```
+ */
+export const WIRE_VERSION = 1;
+export const KIND_CALLS = 1;
+export const KIND_REPLIES = 2;
+export const HEADER_BYTES = 4;
+export const RECORD_BYTES = 36;
+/** Most calls one envelope can hold. */
+export const MAX_COUNT = 0xffff;
+
+export const CallFlag = {
+  /** The call may be run again when a runner died with it (GET HEAD PUT DELETE OPTIONS, or declared idempotent). */
+  mayRerun: 1,
+  /** Reserved for the direct path. */
+  direct: 2,
+  /** The body is text by its content type (JSON, text/*, form): the isolate may hand it over as a string. */
+  text: 4,
+  /** An event: nobody waits for the reply's body, only for its outcome. */
+  event: 8,
+} as const;
+
+export const ReplyFlag = {
+  /** A failure of the table: the body is UTF-8 JSON `{code, message, data?}`, not what a client gets. */
+  failed: 1,
+  /** `content-type: application/json` and no other header: the meta is empty. */
+  json: 2,
+  /** Reserved for the direct path. */
+  direct: 4,
+} as const;
+
+/** A call before it is encoded. `meta` is UTF-8 JSON of a `CallMeta`. Buffers are owned by the caller until encoded. */
+export interface CallRecord {
+  readonly id: Buffer;
+  readonly deadline: number;
+  readonly operation: number;
+  readonly flags: number;
+  readonly attempt: number;
+  readonly meta: Buffer | string;
+  readonly body: Buffer | undefined;
+}
+
+/** A reply before it is encoded. `meta` is UTF-8 JSON of a `ReplyMeta` (or empty). */
+export interface ReplyRecord {
+  readonly id: Buffer;
+  readonly status: number;
+  readonly flags: number;
+  readonly waitUs: number;
+  readonly funcUs: number;
+  readonly meta: Buffer | string;
+  readonly body: Buffer | string | undefined;
+}
+
+/** What the meta of a call says; absent keys are empty. */
+export interface CallMeta {
+  readonly method?: string;
+  /** The path as the client sent it, without the query. */
+  readonly path?: string;
+  /** Coerced and defaulted by the document. */
+  readonly params?: Readonly<Record<string, unknown>>;
+  readonly query?: Readonly<Record<string, unknown>>;
+  readonly cookies?: Readonly<Record<string, unknown>>;
+  /** Lower-case names; a repeated header is joined as RFC 9110 §5.3 says, `set-cookie` excepted. */
+  readonly headers?: Readonly<Record<string, unknown>>;
+  /** `http`, or the kind of the trigger. */
+  readonly kind?: 'http' | 'queue';
+  /** Unix ms at which the frontend or the broker took the call. */
+  readonly time?: number;
+}
+
+/** What the meta of a reply says. */
+export interface ReplyMeta {
+  /** Lower-case names; a list where a header is sent several times. */
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/** The body of a reply whose `failed` flag is set. */
+export interface FailedReply {
+  readonly code: string;
+  readonly message: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+}
+
+/** Encodes calls as one envelope; every meta and body is copied once, into a buffer of the exact size. */
+export function encodeCalls(calls: readonly CallRecord[]): Buffer {
+  const target = allocate(KIND_CALLS, calls);
+  let record = HEADER_BYTES;
+  let payload = HEADER_BYTES + calls.length * RECORD_BYTES;
+  for (const call of calls) {
+    call.id.copy(target, record);
+    target.writeDoubleBE(call.deadline, record + 16);
+    target.writeUInt16BE(call.operation, record + 24);
+    target[record + 26] = call.flags;
+    target[record + 27] = call.attempt;
+    payload = writePayload(target, record, payload, call);
+    record += RECORD_BYTES;
+  }
+  return target;
+}
+
+/** Encodes replies as one envelope. */
+export function encodeReplies(replies: readonly ReplyRecord[]): Buffer {
+  const target = allocate(KIND_REPLIES, replies);
+  let record = HEADER_BYTES;
+  let payload = HEADER_BYTES + replies.length * RECORD_BYTES;
+  for (const reply of replies) {
+    reply.id.copy(target, record);
+    target.writeUInt16BE(reply.status, record + 16);
+    target[record + 18] = reply.flags;
+    target[record + 19] = 0;
+    target.writeUInt32BE(reply.waitUs, record + 20);
+    target.writeUInt32BE(reply.funcUs, record + 24);
+    payload = writePayload(target, record, payload, reply);
+    record += RECORD_BYTES;
+  }
+  return target;
+}
+
+type Payload = { readonly meta: Buffer | string; readonly body: Buffer | string | undefined };
+
+function allocate(kind: number, items: readonly Payload[]): Buffer {
+  let size = HEADER_BYTES + items.length * RECORD_BYTES;
+  for (const item of items) size += byteLength(item.meta) + byteLength(item.body);
+  const target = Buffer.allocUnsafe(size);
+  target[0] = WIRE_VERSION;
+  target[1] = kind;
+  target.writeUInt16BE(items.length, 2);
+  return target;
+}
+
+function byteLength(part: Buffer | string | undefined): number {
+  if (part === undefined) return 0;
+  return typeof part === 'string' ? Buffer.byteLength(part) : part.length;
+}
+
+function writePayload(target: Buffer, record: number, start: number, item: Payload): number {
+  const metaEnd = writePart(target, start, item.meta);
+  const bodyEnd = writePart(target, metaEnd, item.body);
+  target.writeUInt32BE(metaEnd - start, record + 28);
+  target.writeUInt32BE(bodyEnd - metaEnd, record + 32);
+  return bodyEnd;
+}
+
+function writePart(target: Buffer, at: number, part: Buffer | string | undefined): number {
+  if (part === undefined) return at;
+  return at + (typeof part === 'string' ? target.write(part, at) : part.copy(target, at));
+}
+
+/**
+ * A view of an envelope; it copies nothing and opens nothing. `index` runs from 0 to `count - 1`.
+ * The buffer belongs to whoever made the view and must not change while it is used.
+ */
+export class Envelope {
+  readonly buffer: Buffer;
+  readonly kind: number;
+  readonly count: number;
+  /** Where the meta of each record starts; the last entry is the end of the buffer. */
+  readonly #starts: Uint32Array;
+
+  /** @throws INVALID_REQUEST when the bytes are not an envelope of this version */
+  constructor(buffer: Buffer) {
+    if (buffer.length < HEADER_BYTES || buffer[0] !== WIRE_VERSION) {
+      throw new FuncatronError('INVALID_REQUEST', `message is not an envelope of version ${WIRE_VERSION}`);
+    }
+    this.buffer = buffer;
+    this.kind = buffer[1] ?? 0;
+    this.count = buffer.readUInt16BE(2);
+    this.#starts = new Uint32Array(this.count + 1);
+    let start = HEADER_BYTES + this.count * RECORD_BYTES;
+    if (start > buffer.length) throw new FuncatronError('INVALID_REQUEST', 'envelope ends inside its records');
+    for (let index = 0; index < this.count; index++) {
+      this.#starts[index] = start;
+      start += this.metaBytes(index) + this.bodyBytes(index);
+    }
+    this.#starts[this.count] = start;
+    if (start !== buffer.length || (this.kind !== KIND_CALLS && this.kind !== KIND_REPLIES)) {
+      throw new FuncatronError(
+        'INVALID_REQUEST',
+        `envelope of ${buffer.length} bytes does not match its records (${start} bytes)`,
+      );
+    }
+  }
+
+  /** Where the record starts in `buffer`; its first 16 bytes are the call id. */
+  recordAt(index: number): number {
+    return HEADER_BYTES + index * RECORD_BYTES;
+  }
+
+  /** The call id, as a view. */
+  id(index: number): Buffer {
+    const at = this.recordAt(index);
+    return this.buffer.subarray(at, at + ID_BYTES);
+  }
+
+  /** The last 32 bits of the call id: see `writeId`. */
+  idTail(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 12);
+  }
+
+  metaBytes(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 28);
+  }
+
+  bodyBytes(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 32);
+  }
+
+  /** The meta, as a view. */
+  meta(index: number): Buffer {
+    const start = this.#starts[index] ?? 0;
+    return this.buffer.subarray(start, start + this.metaBytes(index));
+  }
+
+  /** The body, as a view. */
+  body(index: number): Buffer {
+    const start = (this.#starts[index] ?? 0) + this.metaBytes(index);
+    return this.buffer.subarray(start, start + this.bodyBytes(index));
+  }
+
+  // Calls.
+  deadline(index: number): number {
+    return this.buffer.readDoubleBE(this.recordAt(index) + 16);
+  }
+  operation(index: number): number {
+    return this.buffer.readUInt16BE(this.recordAt(index) + 24);
+  }
+  callFlags(index: number): number {
+    return this.buffer[this.recordAt(index) + 26] ?? 0;
+  }
+  attempt(index: number): number {
+    return this.buffer[this.recordAt(index) + 27] ?? 0;
+  }
+
+  // Replies.
+  status(index: number): number {
+    return this.buffer.readUInt16BE(this.recordAt(index) + 16);
+  }
+  replyFlags(index: number): number {
+    return this.buffer[this.recordAt(index) + 18] ?? 0;
+  }
+  waitUs(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 20);
+  }
+  funcUs(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 24);
+  }
+
+  /**
+   * A new envelope of some of the records, metas and bodies copied as they are.
+   * @param attempt when given, the attempt every chosen call now carries
+   */
+  pick(indexes: readonly number[], attempt?: number): Buffer {
+    let size = HEADER_BYTES + indexes.length * RECORD_BYTES;
+    for (const index of indexes) size += this.metaBytes(index) + this.bodyBytes(index);
+    const target = Buffer.allocUnsafe(size);
+    target[0] = WIRE_VERSION;
+    target[1] = this.kind;
+    target.writeUInt16BE(indexes.length, 2);
+    let record = HEADER_BYTES;
+    let payload = HEADER_BYTES + indexes.length * RECORD_BYTES;
+    for (const index of indexes) {
+      const at = this.recordAt(index);
+      this.buffer.copy(target, record, at, at + RECORD_BYTES);
+      if (attempt !== undefined) target[record + 27] = Math.min(attempt, 255);
+      const start = this.#starts[index] ?? 0;
+      payload += this.buffer.copy(target, payload, start, start + this.metaBytes(index) + this.bodyBytes(index));
+      record += RECORD_BYTES;
+    }
+    return target;
+  }
+}

@@ -1,0 +1,96 @@
+import type { Closable } from '../../core/lifecycle.ts';
+import type { LogLine } from '../../core/wire/control.ts';
+
+/**
+ * The isolate interface: where funcs run. One implementation in this version (`process.ts`); every one passes the
+ * same contract suite and escape suite. No guest ever runs in the runner's own process.
+ */
+export interface IsolateKind {
+  readonly name: 'process';
+  /**
+   * Starts a worker, loads the bundle and runs its `init`. Settles when the first call can be sent.
+   * @throws DEPLOY_FAILED with the func's own error (message, and position in the author's source where known) when
+   *   loading or `init` fails, takes longer than `startTimeoutMs`, or the process dies;
+   *   WEAK_ISOLATION when this machine cannot keep the isolate's promises
+   */
+  start(spec: WorkerSpec, events: WorkerEvents): Promise<Worker>;
+}
+
+/** What a worker runs. */
+export interface WorkerSpec {
+  readonly bundle: string;
+  readonly revision: string;
+  /** Text of `bundle.js`: CommonJS, npm packages inlined. */
+  readonly source: string;
+  /** Text of `bundle.js.map`, for positions in errors. */
+  readonly sourceMap?: string;
+  /** By operation index. */
+  readonly operations: readonly WorkerOperation[];
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Names under `context.services`, with their types. */
+  readonly services: Readonly<Record<string, { readonly type: string }>>;
+  readonly memoryMb: number;
+  readonly concurrency: number;
+  readonly stackTraces: boolean;
+  readonly startTimeoutMs: number;
+}
+
+export interface WorkerOperation {
+  readonly operationId: string;
+  readonly handler: string;
+}
+
+/** What a worker tells its owner. Called from the channel's read loop: must not throw and must not block. */
+export interface WorkerEvents {
+  /**
+   * Answers, as an envelope of replies, all to calls that were sent with this tag: ready to be passed on unopened.
+   * Coalesced per turn, independent of how the calls came. The buffer is the receiver's.
+   */
+  onReplies(tag: number, envelope: Buffer): void;
+  /** A line of `console` or `context.log`; bundle, revision and runner are for the owner to add. */
+  onLog(line: Omit<LogLine, 'bundle' | 'revision' | 'runner'>): void;
+  /** Something the guest asks its runner to do for it. The result crosses back; a rejection becomes the guest's error `{code, message}`. */
+  onOperation(request: GuestOperation, signal: AbortSignal): Promise<GuestResult>;
+  /** The worker is gone, once, for whatever reason; calls it still held will never be answered by it. */
+  onExit(exit: WorkerExit): void;
+}
+
+/** `fetch`, `kv.get`, `kv.set`, `kv.delete`, `kv.increment` … with JSON arguments and bytes beside them. */
+export interface GuestOperation {
+  readonly name: string;
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly bytes: Buffer;
+}
+export interface GuestResult {
+  readonly result: Readonly<Record<string, unknown>>;
+  readonly bytes?: Buffer;
+}
+
+export interface WorkerExit {
+  /** `closed` it was asked to; `killed` by `kill`; `memory` it ran out of memory; `crashed` anything else. */
+  readonly reason: 'closed' | 'killed' | 'memory' | 'crashed';
+  readonly detail: string;
+}
+
+/** One running instance of a bundle. */
+export interface Worker extends Closable {
+  readonly id: string;
+  readonly pid: number;
+  /**
+   * Hands over calls: an envelope of calls, unopened. Every call is answered exactly once through `onReplies` with
+   * the same tag, unless the worker exits first. A call whose deadline has passed is answered TIMEOUT and not started.
+   * `clockOffsetMs` (this runner's clock minus the frontend's) is taken off before deadlines are compared.
+   * The buffer must not change afterwards.
+   */
+  send(tag: number, envelope: Buffer, clockOffsetMs: number): void;
+  /** Aborts `context.signal` of these calls (16-byte ids, back to back); unknown ids are ignored. The calls still answer. */
+  cancel(ids: Buffer): void;
+  /** Settles when the guest's event loop answers; rejects when the worker exits first. */
+  ping(): Promise<void>;
+  /** Bytes waiting to be written to the worker. */
+  readonly backlogBytes: number;
+  /** Runs `destroy`, then ends the process; kills it after 2 s. Calls in flight are lost: drain first. */
+  close(): Promise<void>;
+  /** SIGKILL, now. `onExit` follows. */
+  kill(): void;
+}

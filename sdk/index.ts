@@ -1,0 +1,111 @@
+/**
+ * What a bundle's author imports: types, and `reply`. No dependencies; `pack` inlines it.
+ *
+ * @example
+ * import { type Func, reply } from 'funcatron';
+ * export const getOrder: Func = async (event, context) => {
+ *   const order = await context.services.kv.get(`order:${event.params.id}`);
+ *   return order ?? reply(404, { error: 'no such order' });
+ * };
+ */
+
+/** A value whose type the bundle's document declares; TypeScript cannot see it, so authors narrow it by annotation. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the document, not TypeScript, checks these values
+export type Declared = any;
+
+/** A func: the export named like the operationId. Returns a value (200 JSON), bytes or text (as is), nothing (204), or `reply(…)`. */
+export type Func<Body = Declared, Result = unknown> = (
+  event: FuncEvent<Body>,
+  context: Context,
+) => Result | Promise<Result>;
+
+/** One call or event as the func sees it. */
+export interface FuncEvent<Body = Declared> {
+  /** UUIDv7 of the call; the same on every attempt. */
+  readonly id: string;
+  readonly kind: 'call' | 'event';
+  /** Where it came from: `http`, `queue`. */
+  readonly trigger: string;
+  /** When the edge took it, ISO 8601. */
+  readonly time: string;
+  /** 1 on the first attempt. */
+  readonly attempt: number;
+  readonly contentType: string;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Of an HTTP call; empty strings and objects otherwise. */
+  readonly method: string;
+  readonly path: string;
+  /** Path parameters, coerced as the document says. */
+  readonly params: Readonly<Record<string, Declared>>;
+  readonly query: Readonly<Record<string, Declared>>;
+  readonly cookies: Readonly<Record<string, Declared>>;
+  /** The client's `Idempotency-Key`, where it sent one. */
+  readonly idempotencyKey: string | undefined;
+  /** Parsed by content type: JSON → value, form → object, text → string, multipart → object of fields, else bytes. */
+  readonly body: Body;
+  /** The body exactly as received. */
+  bytes(): Uint8Array;
+  text(): string;
+  json(): unknown;
+}
+
+/** What a func gets beside its event. */
+export interface Context {
+  readonly bundle: string;
+  readonly revision: string;
+  readonly operationId: string;
+  readonly callId: string;
+  /** Unix ms. */
+  readonly deadline: number;
+  remainingMs(): number;
+  /** Aborts when the client hangs up or the deadline passes. */
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** `x-funcatron.config`. */
+  readonly config: Readonly<Record<string, Declared>>;
+  /** As declared in `x-funcatron.services`. */
+  readonly services: Services;
+  /** Kept between calls of one worker; gone with it. */
+  readonly state: Record<string, Declared>;
+}
+
+/** What `init` and `destroy` get. */
+export type InitContext = Pick<Context, 'bundle' | 'revision' | 'log' | 'config' | 'services' | 'state'>;
+
+/** Lines go to `funcatron logs`, with the call's id. */
+export interface Logger {
+  debug(message: string, fields?: Record<string, unknown>): void;
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}
+
+/** Declare `services: { kv: { type: kv } }` to have `context.services.kv`. */
+export interface Services {
+  readonly kv: Kv;
+  readonly [name: string]: Declared;
+}
+
+/** JSON values by key, in the cluster's store, per bundle. */
+export interface Kv {
+  get<T = Declared>(key: string): Promise<T | undefined>;
+  set(key: string, value: unknown, options?: { ttlMs?: number }): Promise<void>;
+  delete(key: string): Promise<boolean>;
+  /** Adds `by` (default 1) and returns the sum; the key counts from 0. Atomic. */
+  incr(key: string, by?: number, options?: { ttlMs?: number }): Promise<number>;
+}
+
+/** What `reply` makes. */
+export interface Reply {
+  readonly status: number;
+  readonly body: unknown;
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+}
+
+const REPLY = Symbol.for('funcatron.reply');
+
+/** Exactly this status, body and headers. A body that is no string and no bytes is sent as JSON. */
+export function reply(status: number, body?: unknown, headers: Record<string, string | readonly string[]> = {}): Reply {
+  return { [REPLY]: true, status, body, headers } as Reply;
+}

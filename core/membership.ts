@@ -170,13 +170,13 @@ class OpenMembership implements Membership {
   }
 
   async #report(): Promise<void> {
-    const { broker, describe } = this.#options;
+    const { broker } = this.#options;
     if (broker.state !== 'ready' && broker.state !== 'blocked') return;
     // An outcome other than accepted needs nothing: the next report says it all again.
     await broker.publish({
       exchange: '',
       routingKey: REPORT_QUEUE,
-      body: Buffer.from(JSON.stringify(describe())),
+      body: Buffer.from(JSON.stringify(this.#options.describe())),
       properties: { contentType: 'application/json', type: 'report' },
     });
   }

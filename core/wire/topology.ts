@@ -64,15 +64,12 @@ export const callTopology: Topology = {
   bindings: [{ exchange: UNROUTED_EXCHANGE, queue: UNROUTED_QUEUE, key: '' }],
 };
 
-export const stateTopology: Topology = {
-  exchanges: [{ name: STATE_EXCHANGE, type: 'fanout', durable: true, arguments: {} }],
-};
-export const cancelTopology: Topology = {
-  exchanges: [{ name: CANCEL_EXCHANGE, type: 'fanout', durable: true, arguments: {} }],
-};
-export const logTopology: Topology = {
-  exchanges: [{ name: LOG_EXCHANGE, type: 'topic', durable: true, arguments: {} }],
-};
+/** Snapshots, to every runner and frontend. */
+export const stateExchange: ExchangeSpec = { name: STATE_EXCHANGE, type: 'fanout', durable: true, arguments: {} };
+/** Ids of abandoned calls, to every runner. */
+export const cancelExchange: ExchangeSpec = { name: CANCEL_EXCHANGE, type: 'fanout', durable: true, arguments: {} };
+/** Log lines by `<bundle>.<level>`, to every Tron. */
+export const logExchange: ExchangeSpec = { name: LOG_EXCHANGE, type: 'topic', durable: true, arguments: {} };
 
 /** Reports live 10 s and the oldest go first: only what is true now counts. */
 export const reportTopology: Topology = {

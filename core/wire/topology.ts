@@ -38,6 +38,7 @@ export const STATE_EXCHANGE = 'funcatron.state';
 export const CANCEL_EXCHANGE = 'funcatron.cancel';
 export const LOG_EXCHANGE = 'funcatron.log';
 export const REPORT_QUEUE = 'funcatron.report';
+export const COMMAND_QUEUE = 'funcatron.command';
 export const UNROUTED_EXCHANGE = 'funcatron.unrouted';
 export const UNROUTED_QUEUE = 'funcatron.unrouted';
 
@@ -99,6 +100,18 @@ export function callQueue(bundle: string, revision: string): QueueSpec {
 /** `reply.<id>`: replies for one frontend (or other caller); outlives a dropped connection by 60 s. */
 export function replyQueue(id: string): QueueSpec {
   return { name: `reply.${id}`, durable: true, arguments: { 'x-expires': 60_000 } };
+}
+
+/** Commands for the leading Tron, from Trons that follow: each carries its own expiration, and is consumed by the leader only. */
+export const commandTopology: Topology = {
+  queues: [
+    { name: COMMAND_QUEUE, durable: true, arguments: { 'x-max-length': 10_000, 'x-overflow': 'reject-publish' } },
+  ],
+};
+
+/** `caller.<id>`: answers to one Tron's commands and public calls. Not a reserved name: runners refuse those in `reply_to`. */
+export function callerQueue(id: string): QueueSpec {
+  return { name: `caller.${id}`, durable: true, arguments: { 'x-expires': 60_000 } };
 }
 
 /** A broadcast queue of one process for `exchange`: goes with its process, keeps the newest. */
@@ -185,6 +198,11 @@ export function retryTopology(bundle: string, rungMs: number): Topology {
     ],
   };
 }
+
+/** Where public messages that no bundle takes and nobody waits for are kept. */
+export const unroutedDeadTopology: Topology = {
+  queues: [{ name: deadQueue('unrouted'), durable: true, arguments: { ...quorum, ...eventLimits } }],
+};
 
 /** The routing key of a public call. */
 export function callKey(bundle: string, operationId: string): string {

@@ -207,13 +207,14 @@ export function envOf(key: ConfigKey): string {
 
 /**
  * Flags over environment over defaults. A variable `…_FILE` names a file that holds the value (Docker secrets);
- * reading it is the caller's (`readFile`), so that tests need no disk.
+ * reading it is the caller's (`readFile`), so that tests need no disk. `defaults` stand before the table's.
  * @throws INVALID_CONFIG listing every bad value at once
  */
 export function readConfig(
   flags: Readonly<Partial<Record<ConfigKey, string | boolean>>> = {},
   env: Readonly<Record<string, string | undefined>> = process.env,
   readFile: (path: string) => string = () => '',
+  defaults: Readonly<Partial<Config>> = {},
 ): Config {
   const problems: Problem[] = [];
   const values: Partial<Record<ConfigKey, string | number | boolean>> = {};
@@ -222,7 +223,7 @@ export function readConfig(
     const given = flags[key] ?? env[envOf(key)] ?? (fromFile === undefined ? undefined : readFile(fromFile).trim());
     const row: ConfigRow<string | number | boolean> = CONFIG[key];
     const name = flags[key] === undefined ? envOf(key) : flagOf(key);
-    values[key] = given === undefined ? row.default : parseValue(name, row, given, problems);
+    values[key] = given === undefined ? (defaults[key] ?? row.default) : parseValue(name, row, given, problems);
   }
   if (problems.length > 0) {
     const list = problems.map((problem) => problem.message).join('; ');

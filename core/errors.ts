@@ -110,6 +110,12 @@ export const ERRORS = {
   BROKER_DOWN: { status: 503, retryable: true, mayHaveRun: false, meaning: 'the message broker cannot be reached' },
   STORE_DOWN: { status: 503, retryable: true, mayHaveRun: false, meaning: 'the store cannot be reached' },
   NO_LEADER: { status: 503, retryable: true, mayHaveRun: false, meaning: 'no tron leads at the moment' },
+  TRON_DOWN: {
+    status: 503,
+    retryable: true,
+    mayHaveRun: true,
+    meaning: 'the management API cannot be reached',
+  },
   SERVICE_BUSY: {
     status: 503,
     retryable: true,

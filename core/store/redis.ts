@@ -19,7 +19,10 @@ const COMPARE_AND_SET = `
   elseif value ~= ARGV[2] then return 0 end
   redis.call('SET', KEYS[1], ARGV[3])
   return 1`;
-/** The bounds are those of a safe integer; '%.0f' because Lua prints large numbers as 9e+15. */
+/**
+ * The bounds are those of a safe integer; '%.0f' because Lua prints large numbers as 9e+15, and a string comes back
+ * because ioredis' parser reads the integer 2^53 - 1 as 2^53.
+ */
 const INCREMENT = `
   local created = redis.call('EXISTS', KEYS[1]) == 0
   local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
@@ -29,7 +32,7 @@ const INCREMENT = `
     return false
   end
   if created and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-  return sum`;
+  return string.format('%.0f', sum)`;
 const ACQUIRE_LEASE = `
   local owner = redis.call('GET', KEYS[1])
   if owner and owner ~= ARGV[1] then return 0 end
@@ -134,8 +137,8 @@ class RedisStore implements Store {
   async increment(key: string, by: number, ttlMs?: number): Promise<number> {
     const ttl = ttlMs === undefined ? '' : checkTtl(ttlMs);
     const sum = await this.#script('increment', INCREMENT, key, checkIncrement(by), ttl);
-    if (typeof sum !== 'number') throw notAnInteger(key);
-    return sum;
+    if (typeof sum !== 'string') throw notAnInteger(key);
+    return Number(sum);
   }
 
   async keys(prefix: string): Promise<readonly string[]> {

@@ -45,7 +45,7 @@ describe('docker-compose.yml', () => {
   });
 
   it('has two frontends, a tron and two runners', () => {
-    const commands = roles.map(([, service]) => service.command?.[0]).toSorted();
+    const commands = roles.map(([, service]) => service.command?.[0] ?? '').toSorted();
     assert.deepEqual(commands, ['frontend', 'frontend', 'runner', 'runner', 'tron']);
   });
 

@@ -1,0 +1,103 @@
+// `npm run bench` measures and prints one table, which it also writes to bench/results.md. `-- --quick` takes about two
+// minutes; `-- throughput single start deploy` runs only what is named.
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { root } from './processes.ts';
+import { measureDeploy } from './measures/deploy.ts';
+import { measureSingle } from './measures/single.ts';
+import { measureStart } from './measures/start.ts';
+import { measureThroughput } from './measures/throughput.ts';
+
+const quick = process.argv.includes('--quick');
+const named = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const wanted = (name: string): boolean => named.length === 0 || named.includes(name);
+const lines: string[] = [];
+
+function say(line = ''): void {
+  lines.push(line);
+  process.stdout.write(`${line}\n`);
+}
+
+function verdict(met: boolean): string {
+  return met ? 'met' : '**not met**';
+}
+
+/** Runs a program of this project's and gives up when it fails. */
+function must(script: string): void {
+  const { status } = spawnSync(process.execPath, [join(root, script)], { cwd: root, stdio: ['ignore', 2, 'inherit'] });
+  if (status !== 0) process.exit(1);
+}
+
+must('tools/build.mjs');
+const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).stdout.trim();
+say('# Benchmark');
+say();
+say(
+  `${new Date().toISOString().slice(0, 10)}, commit ${commit}, ${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}.`,
+);
+say(
+  'Bodies of about 200 bytes. Every ratio is between figures of this one run; absolute figures belong to this machine.',
+);
+
+if (wanted('throughput')) {
+  const rows = await measureThroughput(64, quick ? 3 : 5, quick ? 3 : 5);
+  const of = (name: string): number => rows.find((row) => row.name.startsWith(name))?.callsPerS ?? Number.NaN;
+  say();
+  say('## 64 connections');
+  say();
+  say('| | calls/s | p50 ms | p99 ms | errors | CPU µs per call |');
+  say('|---|--:|--:|--:|--:|---|');
+  for (const row of rows) {
+    const cpu = Object.entries(row.cpuUs).map(([name, us]) => `${name} ${us.toFixed(0)}`);
+    say(
+      `| ${row.name} | ${row.callsPerS.toFixed(0)} | ${row.p50Ms.toFixed(2)} | ${row.p99Ms.toFixed(2)} | ${row.errors} | ${cpu.join(', ')} |`,
+    );
+  }
+  say();
+  const ratio = of('funcatron') / of('moleculer');
+  say(
+    `funcatron / Moleculer: **${ratio.toFixed(2)}** (must be ≥ 2: ${verdict(ratio >= 2)}); funcatron / bare node:http: ${(of('funcatron') / of('bare')).toFixed(2)}`,
+  );
+}
+
+if (wanted('single')) {
+  const result = await measureSingle(quick ? 3 : 5, quick ? 2 : 4);
+  const parts = result.httpMs + result.amqpMs + result.isolateMs;
+  const ratio = result.funcatronMs / parts;
+  say();
+  say('## One connection');
+  say();
+  say('| | p50 ms |');
+  say('|---|--:|');
+  say(`| bare node:http | ${result.httpMs.toFixed(3)} |`);
+  say(`| amqplib request/reply over the same RabbitMQ | ${result.amqpMs.toFixed(3)} |`);
+  say(`| one round trip through the process isolate | ${result.isolateMs.toFixed(3)} |`);
+  say(`| sum of these parts | ${parts.toFixed(3)} |`);
+  say(`| funcatron over RabbitMQ | ${result.funcatronMs.toFixed(3)} |`);
+  say();
+  say(`funcatron / sum of its parts: **${ratio.toFixed(2)}** (must be ≤ 1.4: ${verdict(ratio <= 1.4)})`);
+}
+
+if (wanted('start')) {
+  const startMs = await measureStart(quick ? 3 : 5);
+  say();
+  say('## Start and deploy');
+  say();
+  say(
+    `\`npm start\`, packages installed, from exec to the first answered call: **${startMs.toFixed(0)} ms** (must be ≤ 3000: ${verdict(startMs <= 3_000)})`,
+  );
+}
+
+if (wanted('deploy')) {
+  const { medianMs, slowestMs } = await measureDeploy(quick ? 10 : 20);
+  say();
+  say(
+    `deploy over RabbitMQ with 2 runners, first byte of the upload to the first 200: **${medianMs.toFixed(0)} ms** median, ${slowestMs.toFixed(0)} ms slowest (must be ≤ 500: ${verdict(medianMs <= 500)})`,
+  );
+}
+
+if (named.length === 0) writeFileSync(join(root, 'bench/results.md'), `${lines.join('\n')}\n`);
+// A figure that is missed shows in the exit code too.
+process.exitCode = lines.some((line) => line.includes('**not met**')) ? 1 : 0;

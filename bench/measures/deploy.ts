@@ -16,7 +16,7 @@ export async function measureDeploy(count: number): Promise<{ medianMs: number; 
   try {
     const samples: number[] = [];
     for (const [index, archive] of archives.entries()) {
-      const url = `${cluster.frontendUrl}/b${index}/hello/ann`;
+      const url = `${cluster.role('frontend-1').url}/b${index}/hello/ann`;
       const began = performance.now();
       const deployed = cluster.deploy(archive);
       while (!(await isOk(url))) await delay(5);

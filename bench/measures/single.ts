@@ -26,7 +26,7 @@ export async function measureSingle(rounds: number, seconds: number): Promise<Si
   const bare = await startBare();
   try {
     await cluster.deploy(await benchArchive());
-    const url = `${cluster.frontendUrl}/hello/ann`;
+    const url = `${cluster.role('frontend-1').url}/hello/ann`;
     await load(url, 1, 2, {});
     const samples = {
       funcatronMs: [] as number[],
@@ -37,7 +37,7 @@ export async function measureSingle(rounds: number, seconds: number): Promise<Si
     for (let round = 0; round < rounds; round++) {
       samples.funcatronMs.push((await load(url, 1, seconds, {})).p50Ms);
       samples.httpMs.push((await load(bare.url, 1, seconds, {})).p50Ms);
-      samples.amqpMs.push(await amqpRoundTripMs(cluster.brokerUrl, seconds));
+      samples.amqpMs.push(await amqpRoundTripMs(cluster.rabbit.url(), seconds));
       samples.isolateMs.push(await isolateRoundTripMs(seconds));
     }
     return {

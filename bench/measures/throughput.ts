@@ -37,12 +37,16 @@ export async function measureThroughput(
     await cluster.deploy(await benchArchive());
     const bare = await startBare();
     stops.push(bare.started);
-    const moleculer = await startMoleculer(cluster.brokerUrl);
+    const moleculer = await startMoleculer(cluster.rabbit.url());
     stops.push(...moleculer.started);
     const subjects: Subject[] = [
       { name: 'bare node:http', url: bare.url, pids: { server: bare.started.pid } },
       { name: 'moleculer over RabbitMQ', url: moleculer.url, pids: moleculer.pids },
-      { name: 'funcatron over RabbitMQ', url: `${cluster.frontendUrl}/hello/ann`, pids: cluster.pids },
+      {
+        name: 'funcatron over RabbitMQ',
+        url: `${cluster.role('frontend-1').url}/hello/ann`,
+        pids: { frontend: cluster.role('frontend-1').pid, runner: cluster.role('runner-1').pid },
+      },
     ];
     for (const subject of subjects) await load(subject.url, connections, 2, {}); // warm-up
     const results = new Map<string, LoadResult[]>(subjects.map(({ name }) => [name, []]));

@@ -25,6 +25,13 @@ export interface RoleProcess {
   ready(): Promise<void>;
 }
 
+/** A request to the management API; the token is added. */
+interface TronRequest {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: NonNullable<RequestInit['body']>;
+}
+
 /** The compose file's topology as processes, over a RabbitMQ and a Redis of its own. */
 export interface TestCluster {
   readonly rabbit: RabbitServer;
@@ -35,7 +42,7 @@ export interface TestCluster {
   /** Starts a role (again); the same name keeps its data folder. Settles when it is ready, or at once with `wait: false`. */
   start(name: string, options?: { env?: Readonly<Record<string, string>>; wait?: boolean }): Promise<RoleProcess>;
   /** Asks the management API of the first Tron. */
-  tron(path: string, init?: RequestInit): Promise<Response>;
+  tron(path: string, init?: TronRequest): Promise<Response>;
   /** Uploads an archive and waits until it is live; throws with the problem when it is refused. */
   deploy(archive: Uint8Array): Promise<{ bundle: string; revision: string }>;
   close(): Promise<void>;

@@ -124,25 +124,20 @@ function insert<T>(site: Site<T>, entry: RouteEntry<T>): void {
 }
 
 function step<T>(node: Node<T>, segment: Segment): Node<T> {
-  switch (segment.kind) {
-    case 'literal': {
-      let next = node.literals.get(segment.text);
-      if (next === undefined) node.literals.set(segment.text, (next = createNode()));
-      return next;
-    }
-    case 'capture':
-      return (node.capture ??= createNode());
-    case 'mixed': {
-      const key = segment.literals.join('\0');
-      const known = node.mixed.find((each) => each.literals.join('\0') === key);
-      if (known !== undefined) return known.node;
-      const next = { literals: segment.literals, node: createNode<T>() };
-      node.mixed.push(next);
-      // More literal text is more specific; the comparison is total, so that the order of entries does not matter.
-      node.mixed.sort((a, b) => literalLength(b) - literalLength(a) || compare(a.literals, b.literals));
-      return next.node;
-    }
+  if (segment.kind === 'capture') return (node.capture ??= createNode());
+  if (segment.kind === 'literal') {
+    let next = node.literals.get(segment.text);
+    if (next === undefined) node.literals.set(segment.text, (next = createNode()));
+    return next;
   }
+  const key = segment.literals.join('\0');
+  const known = node.mixed.find((each) => each.literals.join('\0') === key);
+  if (known !== undefined) return known.node;
+  const next = { literals: segment.literals, node: createNode<T>() };
+  node.mixed.push(next);
+  // More literal text is more specific; the comparison is total, so that the order of entries does not matter.
+  node.mixed.sort((a, b) => literalLength(b) - literalLength(a) || compare(a.literals, b.literals));
+  return next.node;
 }
 
 function literalLength(mixed: { readonly literals: readonly string[] }): number {

@@ -1,0 +1,72 @@
+import type { IncomingMessage } from 'node:http';
+
+/** Bytes of a refused body that are read and thrown away, so that the client gets to read the answer; then the connection goes. */
+const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+
+const EMPTY = Buffer.alloc(0);
+const READING = Symbol('reading');
+
+/** Who waits for a body. Exactly one of them is called, once, unless the connection ends first. */
+export interface BodyReader {
+  onBody(body: Buffer): void;
+  /** It is longer than allowed; the rest is being thrown away. */
+  onBodyTooLarge(): void;
+}
+
+interface Reading {
+  readonly reader: BodyReader;
+  readonly maxBytes: number;
+  readonly chunks: Buffer[];
+  bytes: number;
+  isRefused: boolean;
+}
+
+interface ReadingRequest extends IncomingMessage {
+  [READING]?: Reading;
+}
+
+/** What `Content-Length` says; without one a body may be as long as anything. */
+export function declaredBytes(req: IncomingMessage): number {
+  const length = req.headers['content-length'];
+  if (length !== undefined) return Number(length);
+  return req.headers['transfer-encoding'] === undefined ? 0 : Infinity;
+}
+
+/** Reads a whole body of at most `maxBytes`; what `Content-Length` says is believed before a byte is read. */
+export function readBody(req: IncomingMessage, maxBytes: number, reader: BodyReader): void {
+  const reading: Reading = { reader, maxBytes, chunks: [], bytes: 0, isRefused: false };
+  if (req.headers['content-length'] !== undefined && declaredBytes(req) > maxBytes) refuse(reading);
+  (req as ReadingRequest)[READING] = reading;
+  req.on('data', onData);
+  req.on('end', onEnd);
+}
+
+function onData(this: ReadingRequest, chunk: Buffer): void {
+  const reading = this[READING];
+  if (reading === undefined) return;
+  reading.bytes += chunk.length;
+  if (reading.isRefused) {
+    if (reading.bytes > MAX_DISCARDED_BYTES) this.destroy();
+  } else if (reading.bytes > reading.maxBytes) {
+    refuse(reading);
+  } else {
+    reading.chunks.push(chunk);
+  }
+}
+
+function onEnd(this: ReadingRequest): void {
+  const reading = this[READING];
+  if (reading === undefined || reading.isRefused) return;
+  reading.reader.onBody(join(reading.chunks));
+}
+
+function refuse(reading: Reading): void {
+  reading.isRefused = true;
+  reading.chunks.length = 0;
+  reading.reader.onBodyTooLarge();
+}
+
+/** A body that came in one piece, as most do, is not copied. */
+function join(chunks: readonly Buffer[]): Buffer {
+  return chunks.length < 2 ? (chunks[0] ?? EMPTY) : Buffer.concat(chunks);
+}

@@ -1,0 +1,276 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { RpcCall, RpcCaller, RpcFailure } from '../core/broker/batch.ts';
+import type { Rpc } from '../core/broker/rpc.ts';
+import { ERRORS, type ErrorCode, type ErrorData } from '../core/errors.ts';
+import { formatId, ID_BYTES, writeId } from '../core/id.ts';
+import type { Log } from '../core/log.ts';
+import type { Envelope } from '../core/wire/envelope.ts';
+import type { Admission, WaitingRoom, Waiter } from './admission.ts';
+import { declaredBytes, readBody, type BodyReader } from './body.ts';
+import type { CallMetrics } from './call-metrics.ts';
+import { callFlagsOf, encodeMeta } from './meta.ts';
+import { readReply, writeProblem, writeReply, type HeaderList } from './reply.ts';
+import type { Operation, Revision } from './revision.ts';
+import { paramsOf, type RouteOption } from './route-table.ts';
+import type { Routes } from './routes.ts';
+import { splitTarget } from './request-target.ts';
+import { serverTiming } from './server-timing.ts';
+import type { Validators } from './validators.ts';
+
+/** What the pipeline needs of its frontend. */
+export interface PipelineContext {
+  readonly routes: Routes;
+  readonly admission: Admission;
+  readonly waitingRoom: WaitingRoom;
+  readonly rpc: Rpc;
+  readonly clock: { now(): number };
+  readonly validators: Validators;
+  readonly metrics: CallMetrics;
+  readonly log: Log;
+  readonly maxBodyBytes: number;
+  /** For an operation that names no timeout. */
+  readonly callTimeoutMs: number;
+  readonly noRunnerMs: number;
+  /** Closing: calls that arrive now are refused, and connections end with their answer. */
+  readonly isDraining: boolean;
+}
+
+const EMPTY = Buffer.alloc(0);
+const SOON: ErrorData = { retryAfterS: 1 };
+/** What metrics count a call as whose client went away before its answer. */
+const CLIENT_CLOSED = 499;
+const CALL = Symbol('call');
+type CallResponse = ServerResponse & { [CALL]?: HttpCall };
+
+/** Takes a request that belongs to some bundle, or to none. It gets exactly one answer, unless its connection ends first. */
+export function handleCall(context: PipelineContext, req: IncomingMessage, res: ServerResponse): void {
+  const call = new HttpCall(context, req, res);
+  (res as CallResponse)[CALL] = call;
+  res.on('close', onClose);
+  call.start();
+}
+
+function onClose(this: CallResponse): void {
+  this[CALL]?.onHangUp();
+}
+
+/**
+ * One call on its way: route → body → validation → broker → runner → answer.
+ * Every way it can end is a `#fail`, `#reply` or `#leave` below, and all of them go through `#end`, once.
+ */
+class HttpCall implements RpcCaller, BodyReader, Waiter {
+  tick = 0;
+  readonly #context: PipelineContext;
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #id = Buffer.allocUnsafe(ID_BYTES);
+  readonly #startedAt = performance.now();
+  #sentAt = 0;
+  #deadline = 0;
+  #waitsUntil = 0;
+  #host: string | undefined;
+  #path = '';
+  #query = '';
+  #body: Buffer = EMPTY;
+  #route: RouteOption | undefined;
+  #params: Readonly<Record<string, string>> = {};
+  /** Whom admission counts this call for, and with how many bytes. */
+  #admitted: Revision | undefined;
+  #admittedBytes = 0;
+  #rpcCall: RpcCall | undefined;
+  #wasReturned = false;
+  #hasEnded = false;
+
+  constructor(context: PipelineContext, req: IncomingMessage, res: ServerResponse) {
+    this.#context = context;
+    this.#req = req;
+    this.#res = res;
+    writeId(this.#id, 0);
+  }
+
+  start(): void {
+    if (this.#context.isDraining) return this.#fail('SHUTTING_DOWN', 'this frontend is shutting down', SOON);
+    const req = this.#req;
+    const target = splitTarget(req.url ?? '/');
+    this.#path = target.path;
+    this.#query = target.query;
+    this.#host = target.host ?? req.headers.host;
+    if (!this.#findRoute()) return;
+    const bytes = declaredBytes(req);
+    if (bytes === 0) return this.#dispatch();
+    const { maxBodyBytes } = this.#context;
+    // A client that asks first is not told to send what is too long anyway.
+    if (req.headers.expect !== undefined && (bytes <= maxBodyBytes || bytes === Infinity)) this.#res.writeContinue();
+    readBody(req, this.#context.maxBodyBytes, this);
+  }
+
+  onBody(body: Buffer): void {
+    this.#body = body;
+    this.#dispatch();
+  }
+
+  onBodyTooLarge(): void {
+    this.#fail('PAYLOAD_TOO_LARGE', `the body is longer than ${this.#context.maxBodyBytes} bytes`);
+  }
+
+  /** False: there is none, and the client was told. */
+  #findRoute(): boolean {
+    const { routes } = this.#context;
+    const method = this.#req.method ?? 'GET';
+    if (routes.table === undefined) {
+      this.#fail('NO_LEADER', 'no route table has arrived yet', SOON);
+      return false;
+    }
+    const match = routes.table.router.match(this.#host, method, this.#path);
+    switch (match.kind) {
+      case 'found':
+        return this.#take(match.value.choose(), match.params);
+      case 'options':
+        this.#reply(204, ['allow', match.allow.join(', ')], EMPTY);
+        break;
+      case 'method':
+        this.#fail('METHOD_NOT_ALLOWED', `${this.#path} does not take ${method}`, { allow: match.allow });
+        break;
+      case 'malformed':
+        this.#fail('INVALID_REQUEST', `the path ${this.#path} is malformed`);
+        break;
+      case 'none':
+        this.#fail('NO_ROUTE', `no live bundle answers ${method} ${this.#path}`);
+        break;
+    }
+    return false;
+  }
+
+  #take(route: RouteOption, params: Readonly<Record<string, string>>): boolean {
+    this.#route = route;
+    this.#params = paramsOf(route, params);
+    const { revision } = route.operation;
+    if (revision === this.#admitted) return true;
+    this.#release();
+    this.#admittedBytes = Math.min(declaredBytes(this.#req), this.#context.maxBodyBytes);
+    if (!this.#context.admission.admit(revision, this.#admittedBytes)) {
+      this.#fail('OVERLOADED', `too many calls of ${revision.key} are in flight`, SOON);
+      return false;
+    }
+    this.#admitted = revision;
+    return true;
+  }
+
+  #dispatch(): void {
+    const operation = this.#route?.operation;
+    if (operation === undefined || this.#hasEnded) return;
+    const { rpc, validators, clock, callTimeoutMs } = this.#context;
+    const input = validators.read(operation, this.#req, this.#params, this.#query, this.#body);
+    if (!input.ok) return this.#fail(input.code, input.message, { problems: input.problems });
+    if (!rpc.isReady) return this.#fail('BROKER_DOWN', 'the message broker cannot be reached', SOON);
+    if (this.#deadline === 0) this.#deadline = clock.now() + (operation.spec.timeoutMs || callTimeoutMs);
+    if (operation.revision.ready === 0) return this.#waitForRunner();
+    this.#sentAt = performance.now();
+    this.#rpcCall = rpc.call(
+      operation.revision.target,
+      {
+        id: this.#id,
+        deadline: this.#deadline,
+        operation: operation.index,
+        flags: callFlagsOf(operation, this.#req, this.#body),
+        meta: encodeMeta(this.#req, this.#path, input, this.#id, clock.now()),
+        body: this.#body,
+      },
+      this,
+    );
+  }
+
+  #waitForRunner(): void {
+    const now = performance.now();
+    if (this.#waitsUntil === 0) this.#waitsUntil = now + this.#context.noRunnerMs;
+    if (now >= this.#waitsUntil) this.expire();
+    else this.#context.waitingRoom.enter(this, this.#waitsUntil - now);
+  }
+
+  onRoutesChanged(): void {
+    if (this.#findRoute()) this.#dispatch();
+  }
+
+  /** The time to wait for a runner is over. */
+  expire(): void {
+    this.#fail('NO_RUNNER', `no runner holds ${this.#admitted?.key}`, SOON);
+  }
+
+  onReply(envelope: Envelope, index: number): void {
+    const operation = this.#route?.operation;
+    if (operation === undefined) return;
+    const reply = readReply(envelope, index);
+    if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
+    if (operation.spec.validateResponses) {
+      const problems = this.#context.validators.check(operation, reply);
+      if (problems.length > 0) return this.#refuseReply(operation, { problems });
+    }
+    try {
+      this.#reply(reply.status, reply.headers, reply.body, envelope.funcUs(index));
+    } catch (error) {
+      this.#refuseReply(operation, { err: error });
+    }
+  }
+
+  onFailure(failure: RpcFailure): void {
+    switch (failure) {
+      case 'timeout':
+        return this.#fail('TIMEOUT', 'no answer came before the deadline');
+      case 'refused':
+        return this.#fail('OVERLOADED', `the queue of ${this.#admitted?.key} is full`, SOON);
+      case 'down':
+        return this.#fail('BROKER_DOWN', 'the message broker cannot be reached', SOON);
+      case 'unknown':
+        return this.#fail('OUTCOME_UNKNOWN', 'the message broker lost the call or its reply; it may have run');
+      case 'returned':
+        if (this.#wasReturned) return this.expire();
+        this.#wasReturned = true;
+        return this.onRoutesChanged();
+    }
+  }
+
+  /** The connection ended. Before the answer: nobody waits for this call any more. */
+  onHangUp(): void {
+    if (this.#hasEnded) return;
+    if (this.#rpcCall !== undefined) this.#context.rpc.cancel(this.#rpcCall);
+    this.#end(CLIENT_CLOSED);
+  }
+
+  /** What is wrong with it is for the bundle's author, not for the client. */
+  #refuseReply(operation: Operation, why: object): void {
+    const { operationId } = operation.spec;
+    const callId = formatId(this.#id, 0);
+    this.#context.log.warn({ ...why, callId, revision: operation.revision.key, operationId }, 'a func answered badly');
+    this.#fail('INVALID_RESPONSE', `the answer of func ${operationId} cannot be sent or does not match its document`);
+  }
+
+  #reply(status: number, headers: HeaderList, body: Buffer | string, funcUs = 0): void {
+    writeReply(this.#req, this.#res, status, this.#addOwnHeaders(headers, funcUs), body);
+    this.#end(status);
+  }
+
+  #fail(code: ErrorCode, message: string, data: ErrorData = {}, funcUs = 0): void {
+    const callId = formatId(this.#id, 0);
+    writeProblem(this.#req, this.#res, { code, message, data }, this.#addOwnHeaders([], funcUs), callId);
+    this.#end(ERRORS[code].status);
+  }
+
+  #addOwnHeaders(headers: HeaderList, funcUs: number): HeaderList {
+    headers.push('x-funcatron-call-id', formatId(this.#id, 0));
+    headers.push('server-timing', serverTiming(this.#startedAt, this.#sentAt, funcUs));
+    if (this.#context.isDraining) headers.push('connection', 'close');
+    return headers;
+  }
+
+  #end(status: number): void {
+    this.#hasEnded = true;
+    if (this.#waitsUntil !== 0) this.#context.waitingRoom.leave(this);
+    this.#release();
+    this.#context.metrics.observe(this.#route?.operation, status, performance.now() - this.#startedAt);
+  }
+
+  #release(): void {
+    if (this.#admitted !== undefined) this.#context.admission.release(this.#admitted, this.#admittedBytes);
+    this.#admitted = undefined;
+  }
+}

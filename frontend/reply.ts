@@ -1,0 +1,107 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import {
+  ERRORS,
+  isErrorCode,
+  PROBLEM_CONTENT_TYPE,
+  toProblem,
+  type ErrorCode,
+  type ErrorData,
+  type FuncatronError,
+} from '../core/errors.ts';
+import { ReplyFlag, type Envelope, type FailedReply, type ReplyMeta } from '../core/wire/envelope.ts';
+
+/** Headers as `name, value, name, value, …`: what `writeHead` takes without building objects. */
+export type HeaderList = string[];
+
+/** Headers that speak of one connection or of framing, which is this server's business. RFC 9110 §7.6.1. */
+const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+/** What a func answered. */
+export interface FuncReply {
+  readonly kind: 'answered';
+  readonly status: number;
+  readonly headers: HeaderList;
+  /** A view of the envelope's buffer. */
+  readonly body: Buffer;
+}
+
+/** What a runner says instead of an answer. */
+export interface RunnerFailure {
+  readonly kind: 'failed';
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly data: ErrorData;
+}
+
+/** Opens one record of an envelope of replies. */
+export function readReply(envelope: Envelope, index: number): FuncReply | RunnerFailure {
+  const flags = envelope.replyFlags(index);
+  const body = envelope.body(index);
+  if ((flags & ReplyFlag.failed) !== 0) return readFailure(body);
+  const headers: HeaderList = [];
+  if ((flags & ReplyFlag.json) !== 0) headers.push('content-type', 'application/json');
+  else if (envelope.metaBytes(index) > 0) {
+    addReplyHeaders(headers, (JSON.parse(envelope.meta(index).toString()) as ReplyMeta).headers);
+  }
+  return { kind: 'answered', status: envelope.status(index), headers, body };
+}
+
+function readFailure(body: Buffer): RunnerFailure {
+  const { code, message, data } = JSON.parse(body.toString()) as FailedReply;
+  return { kind: 'failed', code: isErrorCode(code) ? code : 'INTERNAL', message, data: data ?? {} };
+}
+
+/** Adds a func's headers to the list, but for those that are not the func's to set. */
+function addReplyHeaders(target: HeaderList, headers: ReplyMeta['headers']): void {
+  for (const name in headers) {
+    if (CONNECTION_HEADERS.has(name.toLowerCase())) continue;
+    const value = headers[name];
+    if (typeof value === 'string') target.push(name, value);
+    else if (Array.isArray(value)) for (const item of value) target.push(name, String(item));
+    else target.push(name, String(value));
+  }
+}
+
+/**
+ * Writes an answer in one go. A 204 or 304 has no body and no length, an answer to HEAD the length but no body.
+ * @throws what `writeHead` throws for a status, name or value that HTTP does not allow; nothing was sent then
+ */
+export function writeReply(
+  req: IncomingMessage,
+  res: ServerResponse,
+  status: number,
+  headers: HeaderList,
+  body: Buffer | string,
+): void {
+  if (status < 200 || status > 599) throw new RangeError(`${status} is not the status of an answer`);
+  const hasBody = status !== 204 && status !== 304;
+  if (hasBody) headers.push('content-length', String(typeof body === 'string' ? Buffer.byteLength(body) : body.length));
+  res.writeHead(status, headers);
+  if (hasBody && req.method !== 'HEAD') res.end(body);
+  else res.end();
+}
+
+/** Writes an error as RFC 9457 says, with `Retry-After` and `Allow` where the error carries them. */
+export function writeProblem(
+  req: IncomingMessage,
+  res: ServerResponse,
+  error: Pick<FuncatronError, 'code' | 'message' | 'data'>,
+  headers: HeaderList,
+  callId?: string,
+): void {
+  headers.push('content-type', PROBLEM_CONTENT_TYPE, 'cache-control', 'no-store');
+  const { retryAfterS, allow } = error.data;
+  if (retryAfterS !== undefined) headers.push('retry-after', String(retryAfterS));
+  if (allow !== undefined) headers.push('allow', allow.join(', '));
+  writeReply(req, res, ERRORS[error.code].status, headers, JSON.stringify(toProblem(error, callId)));
+}

@@ -1,0 +1,66 @@
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { FuncatronError, PROBLEM_CONTENT_TYPE, toProblem } from '../core/errors.ts';
+
+/** Longer than the idle time of usual load balancers (60 s): whoever closes first must not be us, or a call in its way is lost. */
+const KEEP_ALIVE_MS = 72_000;
+/** A client has this long for its headers, and for the whole request: what trickles in slower holds a connection for nothing. */
+const HEADERS_MS = 10_000;
+const REQUEST_MS = 120_000;
+
+export interface FrontendServerOptions {
+  readonly maxHeaderBytes: number;
+  /** Everything under `/_funcatron`. */
+  readonly own: RequestListener;
+  /** Every other request: it belongs to some bundle, or to none. */
+  readonly calls: RequestListener;
+}
+
+/**
+ * The HTTP server of a frontend, not listening yet. Calls go to the pipeline straight from `node:http`: Express in
+ * front of them costs a quarter of a core's calls (bench/frontend).
+ */
+export function createFrontendServer(options: FrontendServerOptions): Server {
+  const { own, calls } = options;
+  const server = createServer({
+    maxHeaderSize: options.maxHeaderBytes,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    headersTimeout: HEADERS_MS,
+    requestTimeout: REQUEST_MS,
+    connectionsCheckingInterval: 5_000,
+  });
+  function onRequest(req: IncomingMessage, res: ServerResponse): void {
+    if (isOwn(req.url ?? '')) own(req, res);
+    else calls(req, res);
+  }
+  server.on('request', onRequest);
+  // Without this listener Node says 100 Continue by itself, and a body that is refused anyway would be sent first.
+  server.on('checkContinue', onRequest);
+  server.on('clientError', onClientError);
+  return server;
+}
+
+const OWN_PATH = '/_funcatron';
+
+function isOwn(url: string): boolean {
+  if (!url.startsWith(OWN_PATH)) return false;
+  const next = url[OWN_PATH.length];
+  return next === undefined || next === '/' || next === '?';
+}
+
+/** What is not HTTP, or too long to be read, gets its answer here: there is no request to hand on. */
+function onClientError(cause: NodeJS.ErrnoException, socket: Socket & { _httpMessage?: ServerResponse | null }): void {
+  // An answer is on its way on this connection (Node's own handler looks at the same field); ours would be taken for it.
+  const isAnswering = socket._httpMessage !== undefined && socket._httpMessage !== null;
+  if (cause.code === 'ECONNRESET' || !socket.writable || isAnswering) return void socket.destroy();
+  if (cause.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return void socket.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n');
+  }
+  const error =
+    cause.code === 'HPE_HEADER_OVERFLOW'
+      ? new FuncatronError('HEADERS_TOO_LARGE', 'the request line and headers are longer than this server reads')
+      : new FuncatronError('INVALID_REQUEST', `the request is not HTTP/1.1 (${cause.code ?? cause.message})`);
+  const body = JSON.stringify(toProblem(error));
+  const head = `HTTP/1.1 ${error.status} ${error.code}\r\nContent-Type: ${PROBLEM_CONTENT_TYPE}\r\n`;
+  socket.end(`${head}Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
+}

@@ -114,6 +114,11 @@ export function callerQueue(id: string): QueueSpec {
   return { name: `caller.${id}`, durable: true, arguments: { 'x-expires': 60_000 } };
 }
 
+/** `funcatron.boot.<id>`: where one client keeps a transient message, which is gone exactly when the broker was restarted; gone an hour after its client. */
+export function bootQueue(id: string): QueueSpec {
+  return { name: `funcatron.boot.${id}`, durable: true, arguments: { 'x-expires': 3_600_000 } };
+}
+
 /** A broadcast queue of one process for `exchange`: goes with its process, keeps the newest. */
 export function listenerTopology(
   exchange: ExchangeSpec,

@@ -22,7 +22,7 @@ import { handleCall, type PipelineContext } from './pipeline.ts';
 import { createRecords } from './records.ts';
 import { Routes } from './routes.ts';
 import { createFrontendServer } from './server.ts';
-import { createValidators } from './validators.ts';
+import { ValidatorCache } from './validators.ts';
 
 export interface FrontendOptions {
   readonly config: Config;
@@ -78,7 +78,7 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
     waitingRoom,
     rpc,
     clock,
-    validators: createValidators(),
+    validators: new ValidatorCache(),
     metrics: createCallMetrics(metrics),
     log,
     maxBodyBytes: config.maxQueueBodyBytes,

@@ -1,9 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { formatId } from '../core/id.ts';
-import { CallFlag, type CallMeta } from '../core/wire/envelope.ts';
-import type { Operation } from './revision.ts';
+import type { ReadResult } from '../core/openapi/compile.ts';
+import type { CallMeta } from '../core/wire/envelope.ts';
 import { traceparentOf } from './trace.ts';
-import type { RequestInput } from './validators.ts';
 
 /** Request headers that end at this server. RFC 9110 §7.6.1; `expect` was answered here. */
 const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
@@ -17,14 +16,6 @@ const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
-
-/** Media types whose bodies are text, so that the isolate may hand them over as a string. */
-const TEXT = /^\s*(?:text\/|application\/(?:json|x-www-form-urlencoded|[^;\s]+\+json)\b)/i;
-
-/** Whether a body of this content type is text. */
-function isText(contentType: string | undefined): boolean {
-  return contentType === 'application/json' || (contentType !== undefined && TEXT.test(contentType));
-}
 
 /** The headers a func gets: the client's, without those of the connection and those the connection names, and with the trace. */
 function headersForFunc(
@@ -42,7 +33,13 @@ function headersForFunc(
 }
 
 /** A call's meta as it travels: JSON, encoded once. */
-export function encodeMeta(req: IncomingMessage, path: string, input: RequestInput, id: Buffer, time: number): string {
+export function encodeMeta(
+  req: IncomingMessage,
+  path: string,
+  input: ReadResult & { ok: true },
+  id: Buffer,
+  time: number,
+): string {
   const { traceparent, connection } = req.headers;
   const trace = traceparentOf(typeof traceparent === 'string' ? traceparent : undefined, formatId(id, 0));
   const meta: CallMeta = {
@@ -51,15 +48,9 @@ export function encodeMeta(req: IncomingMessage, path: string, input: RequestInp
     params: input.params,
     query: input.query,
     cookies: input.cookies,
-    headers: headersForFunc(input.headers, connection, trace),
+    headers: headersForFunc(req.headers, connection, trace),
     kind: 'http',
     time,
   };
   return JSON.stringify(meta);
-}
-
-/** The flags of a call's record. */
-export function callFlagsOf(operation: Operation, req: IncomingMessage, body: Buffer): number {
-  const isTextBody = body.length > 0 && isText(req.headers['content-type']);
-  return isTextBody ? operation.callFlags | CallFlag.text : operation.callFlags;
 }

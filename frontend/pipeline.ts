@@ -4,18 +4,18 @@ import type { Rpc } from '../core/broker/rpc.ts';
 import { ERRORS, type ErrorCode, type ErrorData } from '../core/errors.ts';
 import { formatId, ID_BYTES, writeId } from '../core/id.ts';
 import type { Log } from '../core/log.ts';
-import type { Envelope } from '../core/wire/envelope.ts';
+import { CallFlag, type Envelope } from '../core/wire/envelope.ts';
 import type { Admission, WaitingRoom, Waiter } from './admission.ts';
 import { declaredBytes, readBody, type BodyReader } from './body.ts';
 import type { CallMetrics } from './call-metrics.ts';
-import { callFlagsOf, encodeMeta } from './meta.ts';
-import { readReply, writeProblem, writeReply, type HeaderList } from './reply.ts';
+import { encodeMeta } from './meta.ts';
+import { headersByName, readReply, writeProblem, writeReply, type HeaderList } from './reply.ts';
 import type { Operation, Revision } from './revision.ts';
 import { paramsOf, type RouteOption } from './route-table.ts';
 import type { Routes } from './routes.ts';
 import { splitTarget } from './request-target.ts';
 import { serverTiming } from './server-timing.ts';
-import type { Validators } from './validators.ts';
+import type { ValidatorCache } from './validators.ts';
 
 /** What the pipeline needs of its frontend. */
 export interface PipelineContext {
@@ -24,7 +24,7 @@ export interface PipelineContext {
   readonly waitingRoom: WaitingRoom;
   readonly rpc: Rpc;
   readonly clock: { now(): number };
-  readonly validators: Validators;
+  readonly validators: ValidatorCache;
   readonly metrics: CallMetrics;
   readonly log: Log;
   readonly maxBodyBytes: number;
@@ -160,8 +160,18 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     const operation = this.#route?.operation;
     if (operation === undefined || this.#hasEnded) return;
     const { rpc, validators, clock, callTimeoutMs } = this.#context;
-    const input = validators.read(operation, this.#req, this.#params, this.#query, this.#body);
-    if (!input.ok) return this.#fail(input.code, input.message, { problems: input.problems });
+    const input = validators.of(operation).read({
+      params: this.#params,
+      queryString: this.#query,
+      headers: headersOf(this.#req),
+      body: this.#body,
+    });
+    if (!input.ok) {
+      const { operationId } = operation.spec;
+      return this.#fail(input.code, `the request does not match operation ${operationId}`, {
+        problems: input.problems,
+      });
+    }
     if (!rpc.isReady) return this.#fail('BROKER_DOWN', 'the message broker cannot be reached', SOON);
     if (this.#deadline === 0) this.#deadline = clock.now() + (operation.spec.timeoutMs || callTimeoutMs);
     if (operation.revision.ready === 0) return this.#waitForRunner();
@@ -172,7 +182,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
         id: this.#id,
         deadline: this.#deadline,
         operation: operation.index,
-        flags: callFlagsOf(operation, this.#req, this.#body),
+        flags: input.isText ? operation.callFlags | CallFlag.text : operation.callFlags,
         meta: encodeMeta(this.#req, this.#path, input, this.#id, clock.now()),
         body: this.#body,
       },
@@ -201,8 +211,10 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     if (operation === undefined) return;
     const reply = readReply(envelope, index);
     if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
-    if (operation.spec.validateResponses) {
-      const problems = this.#context.validators.check(operation, reply);
+    if (operation.spec.validateResponses && this.#req.method !== 'HEAD') {
+      const { status, headers, body } = reply;
+      const check = this.#context.validators.of(operation).checkResponse;
+      const problems = check(status, headersByName(headers), body);
       if (problems.length > 0) return this.#refuseReply(operation, { problems });
     }
     try {
@@ -273,4 +285,9 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     if (this.#admitted !== undefined) this.#context.admission.release(this.#admitted, this.#admittedBytes);
     this.#admitted = undefined;
   }
+}
+
+/** Names in lower case. Only `set-cookie`, which no request has, would be a list. */
+function headersOf(req: IncomingMessage): Readonly<Record<string, string>> {
+  return req.headers as Readonly<Record<string, string>>;
 }

@@ -61,6 +61,18 @@ function readFailure(body: Buffer): RunnerFailure {
   return { kind: 'failed', code: isErrorCode(code) ? code : 'INTERNAL', message, data: data ?? {} };
 }
 
+/** A list of headers by lower-case name; a list of values where a name came several times. */
+export function headersByName(list: HeaderList): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  for (let index = 0; index + 1 < list.length; index += 2) {
+    const name = (list[index] ?? '').toLowerCase();
+    const value = list[index + 1] ?? '';
+    const known = headers[name];
+    headers[name] = known === undefined ? value : [known, value].flat();
+  }
+  return headers;
+}
+
 /** Adds a func's headers to the list, but for those that are not the func's to set. */
 function addReplyHeaders(target: HeaderList, headers: ReplyMeta['headers']): void {
   for (const name in headers) {

@@ -1,43 +1,20 @@
-import type { IncomingMessage } from 'node:http';
-import type { ErrorCode, Problem } from '../core/errors.ts';
-import type { Operation } from './revision.ts';
-import type { FuncReply } from './reply.ts';
+import { LRUCache } from 'lru-cache';
+import { createValidators, type CompiledOperation, type Validators } from '../core/openapi/compile.ts';
+import type { Operation, Revision } from './revision.ts';
 
-/** A request as its operation's document says it is. */
-export interface RequestInput {
-  readonly params: Readonly<Record<string, unknown>>;
-  readonly query: Readonly<Record<string, unknown>>;
-  readonly cookies: Readonly<Record<string, unknown>>;
-  readonly headers: Readonly<Record<string, unknown>>;
-}
+/** Documents whose validators are kept: compiled code is large, and most bundles are quiet most of the time. */
+const MAX_DOCUMENTS = 256;
 
-export type ReadResult =
-  | ({ readonly ok: true } & RequestInput)
-  | { readonly ok: false; readonly code: ErrorCode; readonly message: string; readonly problems: readonly Problem[] };
+/** Validators by revision, compiled operation by operation as calls come; those of the longest unused revision go first. */
+export class ValidatorCache {
+  readonly #validators = new LRUCache<Revision, Validators>({ max: MAX_DOCUMENTS });
 
-export interface Validators {
-  read(
-    operation: Operation,
-    req: IncomingMessage,
-    params: Readonly<Record<string, string>>,
-    query: string,
-    body: Buffer,
-  ): ReadResult;
-  /** What is wrong with a reply; empty = nothing. */
-  check(operation: Operation, reply: FuncReply): readonly Problem[];
-}
-
-export function createValidators(): Validators {
-  return {
-    read(_operation, req, params, query) {
-      return {
-        ok: true,
-        params,
-        query: Object.fromEntries(new URLSearchParams(query)),
-        cookies: {},
-        headers: req.headers,
-      };
-    },
-    check: () => [],
-  };
+  of(operation: Operation): CompiledOperation {
+    let validators = this.#validators.get(operation.revision);
+    if (validators === undefined) {
+      validators = createValidators(operation.revision.record.api);
+      this.#validators.set(operation.revision, validators);
+    }
+    return validators.operation(operation.index);
+  }
 }

@@ -192,11 +192,11 @@ export class Rpc implements Closable {
   }
 
   #onState(change: BrokerChange): void {
-    if (change.state !== 'ready' || this.#waiting.size === 0) return;
+    if (change.restarted === undefined || this.#waiting.size === 0) return;
     const published = this.#waiting.values().filter((call) => call.state === 'published');
     const lost = Map.groupBy(published, (call) => call.target.queue);
     for (const [queue, calls] of lost) {
-      if (change.restarted === true) this.#onLost(queue, calls);
+      if (change.restarted) this.#onLost(queue, calls);
       else void this.#probe(queue, calls);
     }
   }

@@ -3,10 +3,8 @@ import { delay } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
 import type { ConfirmChannel, Connection, Message, SupervisedConnection } from './amqp-connection.ts';
 import { toPublishOptions } from './amqp-properties.ts';
-import type { OutgoingMessage, PublishOutcome } from './broker.ts';
+import { MAX_BODY_BYTES, type OutgoingMessage, type PublishOutcome } from './broker.ts';
 
-/** RabbitMQ 4 takes no larger message; asking it anyway would cost the channel. */
-const MAX_BODY_BYTES = 16 * 1024 * 1024;
 /** What may wait for its confirm, in this process, in amqplib's buffers and on the socket together. */
 const MAX_UNCONFIRMED_BYTES = 64 * 1024 * 1024;
 const MAX_UNCONFIRMED = 65_536;

@@ -56,6 +56,9 @@ export interface Broker extends Closable {
   deleteQueue(queue: string): Promise<number>;
 }
 
+/** A longer body is `refused` before it is sent: RabbitMQ 4 takes no larger message, and asking costs the channel. */
+export const MAX_BODY_BYTES = 16 * 1024 * 1024;
+
 export type BrokerState = 'connecting' | 'ready' | 'blocked' | 'down' | 'closed';
 
 export interface BrokerChange {

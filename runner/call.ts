@@ -1,0 +1,94 @@
+import type { Delivery, PublishOutcome } from '../core/broker/broker.ts';
+import { CallFlag, type Envelope } from '../core/wire/envelope.ts';
+import type { HostedWorker } from './hosted-worker.ts';
+
+/** Where answers go: a frontend's reply queue, or a trigger in this process. Its `tag` stands for it on the way through a worker. */
+export interface Address {
+  readonly tag: number;
+  /** The reply queue; absent for a trigger. */
+  readonly queue: string | undefined;
+  /** Calls held for it, by the last 32 bits of their ids: unique, because those count up within the process that made them. */
+  readonly calls: Map<number, HeldCall>;
+  /**
+   * Sends answers on, unopened. `accepted`: they are safe, their deliveries may be acknowledged. Otherwise nobody will
+   * ever have them: the address is gone, or the last of their deadlines has passed.
+   */
+  deliver(answers: Envelope): Promise<PublishOutcome>;
+}
+
+/** Calls that came in one message, and how many of them are still to be answered for good before it is acknowledged. */
+export interface Batch {
+  readonly envelope: Envelope;
+  readonly address: Address;
+  readonly delivery: Delivery | undefined;
+  readonly tally: Tally;
+  open: number;
+}
+
+/** Calls of one revision that came here and are not settled yet. */
+export interface Tally {
+  open: number;
+}
+
+/**
+ * One call this runner holds, from its arrival until its answer is safe.
+ *
+ * `waiting` (for a slot) → `running` (in a worker) → `answered` (the answer is on its way) → settled.
+ * `running` → `waiting` when its worker died and it may be run again. `waiting` → settled when it is given back to its
+ * queue, or cancelled.
+ */
+export class HeldCall {
+  readonly batch: Batch;
+  /** Its record in the batch's envelope. */
+  readonly index: number;
+  attempt: number;
+  state: 'waiting' | 'running' | 'answered' | 'settled' = 'waiting';
+  worker: HostedWorker | undefined;
+  /** The same call, delivered again while it is held here: acknowledged together with it. */
+  twins: Batch[] | undefined;
+
+  constructor(batch: Batch, index: number) {
+    this.batch = batch;
+    this.index = index;
+    this.attempt = batch.envelope.attempt(index);
+  }
+
+  get id(): Buffer {
+    return this.batch.envelope.id(this.index);
+  }
+
+  get tail(): number {
+    return this.batch.envelope.idTail(this.index);
+  }
+
+  /** Unix ms, cluster time. */
+  get deadline(): number {
+    return this.batch.envelope.deadline(this.index);
+  }
+
+  get mayRerun(): boolean {
+    return (this.batch.envelope.callFlags(this.index) & CallFlag.mayRerun) !== 0;
+  }
+
+  /** Nobody waits for it any more: aborts it when it runs, drops it when it still waits. A trigger always gets its answer. */
+  cancel(): void {
+    if (this.state === 'running') this.worker?.isolate?.cancel(this.id);
+    else if (this.state === 'waiting' && this.batch.address.queue !== undefined) this.settle();
+  }
+
+  /** Forgets the call; acknowledges its delivery when it was the last one of it. */
+  settle(): void {
+    this.state = 'settled';
+    const { calls } = this.batch.address;
+    if (calls.get(this.tail) === this) calls.delete(this.tail);
+    closeOne(this.batch);
+    if (this.twins !== undefined) for (const twin of this.twins) closeOne(twin);
+  }
+}
+
+/** One call less to answer; the last one acknowledges the delivery. */
+export function closeOne(batch: Batch): void {
+  batch.open--;
+  batch.tally.open--;
+  if (batch.open === 0) batch.delivery?.ack();
+}

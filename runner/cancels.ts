@@ -1,0 +1,85 @@
+import type { Broker, Consumer, Delivery } from '../core/broker/broker.ts';
+import { backoffMs } from '../core/deadline.ts';
+import { ID_BYTES } from '../core/id.ts';
+import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Log } from '../core/log.ts';
+import { cancelExchange, listenerQueue, listenerTopology } from '../core/wire/topology.ts';
+
+/** Ids kept at most: two generations of half as many. */
+const GENERATION_IDS = 50_000;
+/** No sync call lives longer (protocol §1.9), so neither need its cancellation. */
+const GENERATION_MS = 15 * 60_000;
+
+/**
+ * Ids of calls that were cancelled before they arrived here: the two may take different ways. Bounded: the older half
+ * is forgotten when there are too many, or when it is older than any call.
+ */
+export class CancelledIds {
+  #young = new Map<number, Buffer>();
+  #old = new Map<number, Buffer>();
+  #youngSince = performance.now();
+
+  add(id: Buffer): void {
+    const now = performance.now();
+    if (this.#young.size >= GENERATION_IDS || now - this.#youngSince > GENERATION_MS) {
+      this.#old = this.#young;
+      this.#young = new Map();
+      this.#youngSince = now;
+    }
+    this.#young.set(tailOf(id), Buffer.from(id));
+  }
+
+  get isEmpty(): boolean {
+    return this.#young.size === 0 && this.#old.size === 0;
+  }
+
+  has(id: Buffer): boolean {
+    const tail = tailOf(id);
+    return this.#young.get(tail)?.equals(id) === true || this.#old.get(tail)?.equals(id) === true;
+  }
+}
+
+function tailOf(id: Buffer): number {
+  return id.readUInt32BE(ID_BYTES - 4);
+}
+
+/**
+ * Hears `funcatron.cancel`, trying again until the broker lets it; it does not wait for that.
+ * @param onCancel called with the 16 bytes of each id, a view
+ */
+export function openCancelListener(broker: Broker, runner: string, log: Log, onCancel: (id: Buffer) => void): Closable {
+  const stop = new AbortController();
+  const queue = listenerQueue(cancelExchange.name, runner);
+  let consumer: Consumer | undefined;
+  let closing: Promise<void> | undefined;
+  const opening = open();
+
+  async function open(): Promise<void> {
+    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
+      try {
+        await broker.declare(listenerTopology(cancelExchange, runner, [''], 10_000));
+        consumer = await broker.consume(queue, {}, hear);
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'cannot listen for cancelled calls yet, trying again');
+        await delay(backoffMs(attempt), stop.signal);
+      }
+    }
+  }
+
+  function hear(delivery: Delivery): void {
+    for (let at = 0; at + ID_BYTES <= delivery.body.length; at += ID_BYTES) {
+      onCancel(delivery.body.subarray(at, at + ID_BYTES));
+    }
+  }
+
+  async function close(): Promise<void> {
+    stop.abort();
+    await opening;
+    await consumer?.cancel();
+    // The queue expires by itself when the broker cannot be asked to delete it.
+    await broker.deleteQueue(queue).catch(() => 0);
+  }
+
+  return { close: () => (closing ??= close()) };
+}

@@ -1,0 +1,42 @@
+import type { WheelEntry } from '../core/deadline.ts';
+import type { HeldCall } from './call.ts';
+import type { Worker } from './isolate/isolate.ts';
+
+/**
+ * One worker of a revision as its host sees it.
+ *
+ * `starting` → `ready` → `gone`; `ready` → `retiring` (takes no new calls, ends after its last one) → `gone`.
+ */
+export class HostedWorker implements WheelEntry {
+  state: 'starting' | 'ready' | 'retiring' | 'gone' = 'starting';
+  /** There once it is ready. */
+  isolate: Worker | undefined;
+  readonly running = new Set<HeldCall>();
+  readonly startedAt = performance.now();
+  /** For the deadline wheel: the earliest deadline it is watched for, cluster time; 0 = not watched. */
+  watchedDeadline = 0;
+  tick = 0;
+  readonly #concurrency: number;
+  readonly #onDeadline: (worker: HostedWorker) => void;
+
+  constructor(concurrency: number, onDeadline: (worker: HostedWorker) => void) {
+    this.#concurrency = concurrency;
+    this.#onDeadline = onDeadline;
+  }
+
+  /** Slots no call is in. */
+  get free(): number {
+    return this.state === 'ready' ? this.#concurrency - this.running.size : 0;
+  }
+
+  /** False when it died meanwhile. */
+  becomeReady(): boolean {
+    if (this.state !== 'starting') return false;
+    this.state = 'ready';
+    return true;
+  }
+
+  expire(): void {
+    this.#onDeadline(this);
+  }
+}

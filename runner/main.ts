@@ -1,0 +1,176 @@
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { openAdmin } from '../core/admin.ts';
+import type { Broker } from '../core/broker/broker.ts';
+import { createRepository } from '../core/bundle/repository.ts';
+import { ClusterClock } from '../core/clock.ts';
+import type { Config } from '../core/config.ts';
+import { TimerWheel } from '../core/deadline.ts';
+import { newId } from '../core/id.ts';
+import { ServiceStack, type Closable } from '../core/lifecycle.ts';
+import type { Log } from '../core/log.ts';
+import { openMembership, type Membership } from '../core/membership.ts';
+import type { Store } from '../core/store/store.ts';
+import { VERSION } from '../core/version.ts';
+import { FIRST_EPOCH, type RunnerReport } from '../core/wire/control.ts';
+import { Agent } from './agent.ts';
+import { loadBundle } from './bundle-cache.ts';
+import { CancelledIds, openCancelListener } from './cancels.ts';
+import type { IsolateKind } from './isolate/isolate.ts';
+import { createProcessIsolate } from './isolate/process.ts';
+import { LogShipper } from './log-shipper.ts';
+import { Replies } from './replies.ts';
+import { createRunnerMetrics } from './runner-metrics.ts';
+import { fetchPolicyOf } from './services/address-policy.ts';
+import { createGuestServices } from './services/guest-services.ts';
+import { Triggers } from './triggers/triggers.ts';
+import { WorkerBudget } from './worker-budget.ts';
+
+export interface RunnerOptions {
+  readonly config: Config;
+  readonly broker: Broker;
+  readonly store: Store;
+  readonly log: Log;
+  readonly id?: string;
+  /** Where funcs run; default: a locked-down child process each worker. */
+  readonly isolate?: IsolateKind;
+}
+
+export interface Runner extends Closable {
+  readonly id: string;
+  readonly adminPort: number;
+}
+
+/**
+ * A runner: holds the revisions the snapshot gives it and answers their calls. Settles once it takes part in the
+ * cluster; revisions come up afterwards. `close` drains (protocol §4.6): it stops consuming, gives back what was not
+ * started, finishes the rest within `drainMs`, and says goodbye.
+ * @throws INVALID_CONFIG when the admin port is taken
+ */
+export async function openRunner(options: RunnerOptions): Promise<Runner> {
+  const { config, broker, store, id = newId() } = options;
+  const log = options.log.child({ runner: id });
+  const folder = join(config.dataDir, 'runner');
+  const stack = new ServiceStack(config.drainMs + 15_000);
+  const startedAt = Date.now();
+  const clock = new ClusterClock();
+  const wheel = new TimerWheel();
+  stack.push('timers', { close: () => Promise.resolve(wheel.close()) });
+  const replies = stack.push('replies', new Replies(broker, clock));
+  const logs = stack.push('logs', new LogShipper(broker, log));
+  const cancelled = new CancelledIds();
+  const budget = new WorkerBudget(config.maxWorkers);
+  const cache = { folder: join(folder, 'bundles'), repository: createRepository(store), log };
+  const policy = fetchPolicyOf(config);
+  const state = { isDraining: false };
+  let membership: Membership | undefined;
+
+  const triggers = new Triggers({
+    broker,
+    replies,
+    clock,
+    log,
+    config,
+    record: async (digest) => (await loadBundle(cache, digest)).record,
+  });
+  const agent: Agent = new Agent({
+    runner: id,
+    onHeld: (snapshot, held) => triggers.reconcile(snapshot, held),
+    context: {
+      broker,
+      replies,
+      cancelled,
+      budget,
+      wheel,
+      clock,
+      log,
+      isolate: options.isolate ?? createProcessIsolate({ log, allowWeakIsolation: config.allowWeakIsolation }),
+      slotTimeoutMs: config.slotTimeoutMs,
+      maxPrefetch: config.maxPrefetch,
+      drainMs: config.drainMs,
+      load: (digest) => loadBundle(cache, digest),
+      services: (manifest) => createGuestServices(manifest, store, policy),
+      onLog: (bundle, revision, line) => logs.add({ ...line, bundle, revision, runner: id }),
+      onChange() {
+        agent.changed();
+        membership?.reportSoon();
+      },
+    },
+  });
+  const metrics = createRunnerMetrics({ replies, budget, held: () => agent.held });
+
+  function unready(): readonly string[] {
+    const reasons: string[] = [];
+    if (state.isDraining) reasons.push('shutting down');
+    if (broker.state !== 'ready') reasons.push(`the message broker is not ready (${broker.state})`);
+    if (membership?.snapshot === undefined) reasons.push('no snapshot has arrived yet');
+    return reasons;
+  }
+
+  function describe(): RunnerReport {
+    return {
+      v: 1,
+      role: 'runner',
+      id,
+      version: VERSION,
+      hostname: hostname(),
+      pid: process.pid,
+      startedAt,
+      sentAt: Date.now(),
+      epoch: membership?.snapshot?.epoch ?? FIRST_EPOCH,
+      stopping: state.isDraining,
+      revisions: agent.describe(),
+    };
+  }
+
+  try {
+    stack.push('cancels', openCancelListener(broker, id, log, onCancel));
+    membership = stack.push(
+      'membership',
+      await openMembership({
+        broker,
+        store,
+        id,
+        clock,
+        log,
+        describe,
+        cacheFile: join(folder, 'snapshot.json'),
+        reportMs: config.reportMs,
+      }),
+    );
+    const admin = stack.push(
+      'admin',
+      await openAdmin({
+        host: config.adminHost,
+        port: config.adminPort,
+        ready: unready,
+        metrics: () => metrics.text(),
+      }),
+    );
+    stack.push('revisions', agent);
+    stack.push('triggers', triggers);
+    stack.push('intake', {
+      close() {
+        state.isDraining = true;
+        membership?.reportSoon();
+        return Promise.resolve();
+      },
+    });
+    membership.onSnapshot((snapshot) => agent.reconcile(snapshot));
+    log.info({ adminPort: admin.port }, 'runner takes part');
+    return { id, adminPort: admin.port, close: () => stack.close() };
+  } catch (error) {
+    await stack.close();
+    throw error;
+  }
+
+  /** A call nobody waits for any more: aborted when it is here, remembered in case it comes. */
+  function onCancel(callId: Buffer): void {
+    let isHeld = false;
+    for (const call of replies.holding(callId)) {
+      isHeld = true;
+      call.cancel();
+    }
+    if (!isHeld) cancelled.add(callId);
+  }
+}

@@ -1,0 +1,271 @@
+import { prefetchOf, type BundleRecord, type Manifest } from '../core/bundle/manifest.ts';
+import type { Broker, Consumer } from '../core/broker/broker.ts';
+import type { ClusterClock } from '../core/clock.ts';
+import { backoffMs, type TimerWheel } from '../core/deadline.ts';
+import { toFuncatronError, type FuncatronError } from '../core/errors.ts';
+import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Log } from '../core/log.ts';
+import type { HeldRevision, RevisionState } from '../core/wire/control.ts';
+import { callQueue, eventTopology } from '../core/wire/topology.ts';
+import type { LoadedBundle } from './bundle-cache.ts';
+import { CallCounts } from './call-counts.ts';
+import type { CancelledIds } from './cancels.ts';
+import { Dispatch } from './dispatch.ts';
+import type { IsolateKind, WorkerEvents, WorkerSpec } from './isolate/isolate.ts';
+import type { Replies } from './replies.ts';
+import type { GuestServices } from './services/guest-services.ts';
+import type { WorkerBudget } from './worker-budget.ts';
+
+/** How long a worker may take until its `init` has passed. */
+const START_TIMEOUT_MS = 20_000;
+
+/** What all revisions of a runner share. */
+export interface RevisionContext {
+  readonly broker: Broker;
+  readonly isolate: IsolateKind;
+  readonly replies: Replies;
+  readonly cancelled: CancelledIds;
+  readonly budget: WorkerBudget;
+  readonly wheel: TimerWheel;
+  readonly clock: ClusterClock;
+  readonly log: Log;
+  readonly slotTimeoutMs: number;
+  readonly maxPrefetch: number;
+  readonly drainMs: number;
+  load(digest: string): Promise<LoadedBundle>;
+  onLog(bundle: string, revision: string, line: Parameters<WorkerEvents['onLog']>[0]): void;
+  services(manifest: Manifest): GuestServices;
+  /** What `describe` says has changed. */
+  onChange(): void;
+}
+
+interface Opened {
+  readonly dispatch: Dispatch;
+  readonly record: BundleRecord;
+  readonly counts: CallCounts;
+  readonly services: GuestServices;
+}
+
+/**
+ * One revision this runner holds: its code, its workers, its consumer.
+ *
+ * `loading` → `ready` ⇄ `failed` (no worker stays alive: it consumes nothing until one does) → closed;
+ * `loading` → `failed` (it did not come up) → closed.
+ */
+export class Revision implements Closable {
+  readonly bundle: string;
+  readonly digest: string;
+  readonly revision: string;
+  readonly #queue: string;
+  readonly #workers: RevisionState['workers'];
+  readonly #context: RevisionContext;
+  readonly #log: Log;
+  readonly #stop = new AbortController();
+  #opened: Opened | undefined;
+  #consumer: Consumer | undefined;
+  /** The consumer follows the workers, one step at a time. */
+  #adjusting: Promise<void> = Promise.resolve();
+  #isUp = false;
+  #failure: FuncatronError | undefined;
+  #failedAt = 0;
+  #opening: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(bundle: string, state: RevisionState, context: RevisionContext) {
+    this.bundle = bundle;
+    this.digest = state.digest;
+    this.revision = state.revision;
+    this.#queue = state.queue;
+    this.#workers = state.workers;
+    this.#context = context;
+    this.#log = context.log.child({ bundle, revision: state.revision });
+  }
+
+  /** There while it takes calls. */
+  get dispatch(): Dispatch | undefined {
+    return this.state === 'ready' ? this.#opened?.dispatch : undefined;
+  }
+
+  get record(): BundleRecord | undefined {
+    return this.#opened?.record;
+  }
+
+  get counts(): CallCounts | undefined {
+    return this.#opened?.counts;
+  }
+
+  get workers(): number {
+    return this.#opened?.dispatch.host.workers ?? 0;
+  }
+
+  get restarts(): number {
+    return this.#opened?.dispatch.host.restarts ?? 0;
+  }
+
+  get inFlight(): number {
+    return this.#opened?.dispatch.inFlight ?? 0;
+  }
+
+  get state(): HeldRevision['state'] {
+    if (this.#failure !== undefined || this.#opened?.dispatch.host.failure !== undefined) return 'failed';
+    return this.#consumer === undefined ? 'loading' : 'ready';
+  }
+
+  /** When it did not come up: `performance.now()` of that; 0 otherwise. */
+  get failedAt(): number {
+    return this.#failedAt;
+  }
+
+  describe(): HeldRevision {
+    const error = this.#failure ?? this.#opened?.dispatch.host.failure;
+    return {
+      bundle: this.bundle,
+      revision: this.revision,
+      state: this.state,
+      workers: this.workers,
+      inFlight: this.inFlight,
+      ...(error === undefined ? {} : { error: { code: error.code, message: error.message } }),
+    };
+  }
+
+  /** Loads, starts a worker, declares the queues and consumes. Never rejects: `describe` says how it went. */
+  open(): Promise<void> {
+    this.#opening ??= this.#open();
+    return this.#opening;
+  }
+
+  /** Stops taking calls, gives back those not started, finishes the others, ends the workers. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #open(): Promise<void> {
+    const context = this.#context;
+    const startedAt = performance.now();
+    try {
+      const { record, source, sourceMap } = await context.load(this.digest);
+      const counts = new CallCounts(record.api.operations.map((operation) => operation.operationId));
+      const services = context.services(record.manifest);
+      const dispatch = this.#createDispatch(record, counts, services, specOf(record, source, sourceMap));
+      this.#opened = { dispatch, record, counts, services };
+      await Promise.all([dispatch.host.open(), this.#declare()]);
+      this.#isUp = true;
+      await this.#adjust();
+      this.#log.info({ ms: Math.round(performance.now() - startedAt) }, 'revision ready');
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      this.#failure = toFuncatronError(error, 'DEPLOY_FAILED');
+      this.#failedAt = performance.now();
+      this.#log.warn({ err: error }, 'revision did not come up');
+    }
+    context.onChange();
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    const { broker, drainMs } = this.#context;
+    await this.#adjust();
+    await this.#opened?.dispatch.drain(drainMs);
+    await this.#opening;
+    await this.#opened?.services.close();
+    broker.forget([this.#queue]);
+  }
+
+  #createDispatch(record: BundleRecord, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
+    const { broker, replies, cancelled, clock, isolate, slotTimeoutMs, budget, wheel } = this.#context;
+    const workers = this.#workers ?? record.manifest.workers;
+    return new Dispatch({
+      broker,
+      queue: this.#queue,
+      replies,
+      cancelled,
+      clock,
+      counts,
+      log: this.#log,
+      host: {
+        kind: isolate,
+        spec,
+        workersMax: Math.max(1, workers.max),
+        workersMin: Math.max(1, workers.min),
+        slotTimeoutMs,
+        budget,
+        wheel,
+      },
+      events: {
+        onLog: (line) => this.#context.onLog(this.bundle, this.revision, line),
+        onOperation: (request, signal) => services.run(request, signal),
+        onChange: () => {
+          this.#adjust().catch((error: unknown) => this.#log.error({ err: error }, 'cannot consume the call queue'));
+        },
+      },
+    });
+  }
+
+  async #declare(): Promise<void> {
+    const { broker } = this.#context;
+    await this.#whenReady(async () => {
+      await broker.declare({ queues: [{ ...callQueue(this.bundle, this.revision), name: this.#queue }] });
+      await broker.declare(eventTopology(this.bundle));
+    });
+  }
+
+  /** Consumes while there are workers and calls are wanted: in quarantine other runners shall have them. */
+  #adjust(): Promise<void> {
+    const step = this.#adjusting.then(() => this.#adjustConsumer());
+    this.#adjusting = step.catch(() => undefined); // Whoever asked for the step hears of it.
+    return step;
+  }
+
+  async #adjustConsumer(): Promise<void> {
+    if (this.#opened === undefined || !this.#isUp) return;
+    const { dispatch, record } = this.#opened;
+    const wantsCalls = dispatch.host.failure === undefined && !this.#stop.signal.aborted;
+    if (wantsCalls && this.#consumer === undefined) await this.#consume(dispatch, record);
+    if (!wantsCalls && this.#consumer !== undefined) {
+      const consumer = this.#consumer;
+      this.#consumer = undefined;
+      await consumer.cancel();
+      dispatch.giveBackWaiting();
+    }
+    this.#context.onChange();
+  }
+
+  async #consume(dispatch: Dispatch, { manifest }: BundleRecord): Promise<void> {
+    const { broker, maxPrefetch } = this.#context;
+    const { concurrency, workers } = manifest;
+    const prefetch = prefetchOf({ concurrency, workers: this.#workers ?? workers }, maxPrefetch);
+    await this.#whenReady(async () => {
+      this.#consumer = await broker.consume(this.#queue, { prefetch }, (delivery) => dispatch.onDelivery(delivery));
+    });
+  }
+
+  /** Tries until the broker takes it. Other errors than its absence end the attempt. */
+  async #whenReady(step: () => Promise<void>): Promise<void> {
+    for (let attempt = 0; await this.#context.broker.ready(this.#stop.signal); attempt++) {
+      try {
+        return await step();
+      } catch (error) {
+        if (toFuncatronError(error).code !== 'BROKER_DOWN') throw error;
+        await delay(backoffMs(attempt), this.#stop.signal);
+      }
+    }
+  }
+}
+
+function specOf(record: BundleRecord, source: string, sourceMap: string | undefined): WorkerSpec {
+  const { manifest, api } = record;
+  return {
+    bundle: manifest.name,
+    revision: record.revision,
+    source,
+    ...(sourceMap === undefined ? {} : { sourceMap }),
+    operations: api.operations.map(({ operationId, handler }) => ({ operationId, handler })),
+    config: manifest.config,
+    services: manifest.services,
+    memoryMb: manifest.memoryMb,
+    concurrency: manifest.concurrency,
+    stackTraces: manifest.stackTraces,
+    startTimeoutMs: START_TIMEOUT_MS,
+  };
+}

@@ -1,0 +1,74 @@
+import { createMetrics, type CounterMetric } from '../core/metrics.ts';
+import type { Replies } from './replies.ts';
+import type { Revision } from './revision.ts';
+import type { WorkerBudget } from './worker-budget.ts';
+
+export interface MetricSources {
+  readonly replies: Replies;
+  readonly budget: WorkerBudget;
+  held(): readonly Revision[];
+}
+
+/** What a runner shows on `/metrics`: counted in plain numbers on the hot path, brought here when somebody asks. */
+export function createRunnerMetrics(sources: MetricSources): { text(): Promise<string> } {
+  const metrics = createMetrics();
+  const answers = metrics.counter(
+    'funcatron_runner_calls_total',
+    'Calls answered by a func, by operation and status class.',
+    ['bundle', 'operation', 'status'],
+  );
+  const other = metrics.counter(
+    'funcatron_runner_call_events_total',
+    'Calls that were cancelled before their start, expired, arrived redelivered, or ran again after a crash.',
+    ['bundle', 'event'],
+  );
+  const restarts = metrics.counter(
+    'funcatron_runner_worker_restarts_total',
+    'Workers that replaced one that died or was retired.',
+    ['bundle'],
+  );
+  const replies = metrics.counter('funcatron_runner_replies_dropped_total', 'Answers nobody could get any more.', [
+    'reason',
+  ]);
+  const workers = metrics.gauge('funcatron_runner_workers', 'Workers that take calls.', ['bundle', 'revision']);
+  const busy = metrics.gauge('funcatron_runner_calls_in_flight', 'Calls held.', ['bundle', 'revision']);
+  const allWorkers = metrics.gauge(
+    'funcatron_runner_workers_all',
+    'Workers of all bundles, those that start included.',
+    [],
+  );
+  const seen = new WeakMap<object, Map<string, number>>();
+
+  /** Adds what `total` has grown by since the last time it was looked at. */
+  function grow(source: object, counter: CounterMetric, labels: readonly string[], total: number): void {
+    let totals = seen.get(source);
+    if (totals === undefined) seen.set(source, (totals = new Map()));
+    const key = labels.join('\0');
+    const before = totals.get(key) ?? 0;
+    if (total > before) counter.add(labels, total - before);
+    totals.set(key, total);
+  }
+
+  function read(revision: Revision): void {
+    const { bundle, counts } = revision;
+    workers.set([bundle, revision.revision], revision.workers);
+    busy.set([bundle, revision.revision], revision.inFlight);
+    grow(revision, restarts, [bundle], revision.restarts);
+    if (counts === undefined) return;
+    for (const [operation, status, total] of counts.answers())
+      grow(counts, answers, [bundle, operation, status], total);
+    for (const event of ['cancelled', 'expired', 'redelivered', 'rerun'] as const) {
+      grow(counts, other, [bundle, event], counts[event]);
+    }
+  }
+
+  return {
+    text() {
+      for (const revision of sources.held()) read(revision);
+      grow(sources.replies, replies, ['returned'], sources.replies.counts.returned);
+      grow(sources.replies, replies, ['lost'], sources.replies.counts.lost);
+      allWorkers.set([], sources.budget.taken);
+      return metrics.text();
+    },
+  };
+}

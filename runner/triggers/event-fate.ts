@@ -1,0 +1,136 @@
+import type { Broker, OutgoingMessage } from '../../core/broker/broker.ts';
+import { backoffMs } from '../../core/deadline.ts';
+import type { FuncatronError } from '../../core/errors.ts';
+import { delay } from '../../core/lifecycle.ts';
+import type { Log } from '../../core/log.ts';
+import { deadQueue, RETRY_RUNGS_MS, retryQueue, retryTopology } from '../../core/wire/topology.ts';
+import { DeadHeader, RetryHeader } from './headers.ts';
+import type { Incoming } from './incoming.ts';
+
+export interface EventFateOptions {
+  readonly broker: Broker;
+  readonly bundle: string;
+  /** Longest wait between two attempts. */
+  readonly backoffCapMs: number;
+  readonly log: Log;
+  /** Aborts when the runner cannot wait any longer; what is then unsettled, the broker delivers again. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * What becomes of events that failed: another attempt later, or the dead letters. Either is confirmed by the broker
+ * before the delivery is acknowledged, so nothing is lost; a crash in between makes a double with the same id.
+ */
+export class EventFate {
+  readonly #options: EventFateOptions;
+  readonly #rungs = new Set<number>();
+
+  constructor(options: EventFateOptions) {
+    this.#options = options;
+  }
+
+  /** Puts the event on a rung of the retry ladder, to come again as `attempt`. */
+  async retry(event: Incoming, attempt: number): Promise<void> {
+    const { bundle, backoffCapMs } = this.#options;
+    const rungMs = pickRung(attempt, backoffCapMs);
+    await this.#hand(event, () => this.#declareRung(rungMs), {
+      exchange: '',
+      routingKey: retryQueue(bundle, rungMs),
+      body: event.delivery.body,
+      mandatory: true,
+      properties: {
+        ...kept(event),
+        headers: {
+          ...callerHeaders(event),
+          [RetryHeader.attempt]: attempt,
+          [RetryHeader.operation]: event.operationId,
+          ...(event.deadline === undefined ? {} : { [RetryHeader.deadline]: event.deadline }),
+        },
+      },
+    });
+  }
+
+  /** Puts the event among the dead letters, with what it died of. */
+  async bury(
+    event: Incoming,
+    error: Pick<FuncatronError, 'code' | 'message'>,
+    revision: string | undefined,
+  ): Promise<void> {
+    const { bundle, log } = this.#options;
+    const { callId, operationId, attempt } = event;
+    log.warn({ bundle, callId, operationId, attempts: attempt, code: error.code, reason: error.message }, 'event died');
+    await this.#hand(event, undefined, {
+      exchange: '',
+      routingKey: deadQueue(bundle),
+      body: event.delivery.body,
+      mandatory: true,
+      properties: {
+        ...kept(event),
+        headers: {
+          ...callerHeaders(event),
+          [DeadHeader.errorCode]: error.code,
+          [DeadHeader.errorMessage]: error.message.slice(0, 1_024),
+          [DeadHeader.attempts]: attempt,
+          ...(revision === undefined ? {} : { [DeadHeader.revision]: revision }),
+          [DeadHeader.operation]: operationId,
+          [DeadHeader.diedAt]: new Date().toISOString(),
+        },
+      },
+    });
+  }
+
+  /** Publishes until the broker has it, then acknowledges. Ends without either when the delivery is no longer ours. */
+  async #hand(event: Incoming, prepare: (() => Promise<void>) | undefined, message: OutgoingMessage): Promise<void> {
+    const { broker, signal, log } = this.#options;
+    const { delivery } = event;
+    for (let round = 0; delivery.alive && !signal.aborted; round++) {
+      try {
+        await prepare?.();
+        const outcome = await broker.publish(message);
+        if (outcome === 'accepted') return delivery.ack();
+        log.warn(
+          { queue: message.routingKey, outcome, callId: event.callId },
+          'cannot hand an event on yet, trying again',
+        );
+      } catch (error) {
+        log.warn({ err: error, queue: message.routingKey }, 'cannot declare a retry queue yet, trying again');
+      }
+      await delay(backoffMs(round), signal);
+    }
+  }
+
+  async #declareRung(rungMs: number): Promise<void> {
+    if (this.#rungs.has(rungMs)) return;
+    await this.#options.broker.declare(retryTopology(this.#options.bundle, rungMs));
+    this.#rungs.add(rungMs);
+  }
+}
+
+/** A random rung, none longer than `2^(attempt - 2)` seconds (the first retry is attempt 2) nor than the cap: backoff with jitter. */
+export function pickRung(attempt: number, capMs: number): number {
+  const rungs = RETRY_RUNGS_MS.filter((rungMs, place) => place < Math.max(1, attempt - 1) && rungMs <= capMs);
+  return rungs[Math.floor(Math.random() * rungs.length)] ?? RETRY_RUNGS_MS[0];
+}
+
+/** What stays the same on every attempt; above all the id. */
+function kept({ delivery, callId }: Incoming): OutgoingMessage['properties'] {
+  const { contentType, correlationId, replyTo, timestamp, type } = delivery.properties;
+  return {
+    persistent: true,
+    messageId: callId,
+    ...(contentType === undefined ? {} : { contentType }),
+    ...(correlationId === undefined ? {} : { correlationId }),
+    ...(replyTo === undefined ? {} : { replyTo }),
+    ...(timestamp === undefined ? {} : { timestamp }),
+    ...(type === undefined ? {} : { type }),
+  };
+}
+
+/** The broker's own headers would be taken for its own again: a message that looks like it went in circles is dropped. */
+function callerHeaders({ delivery }: Incoming): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(delivery.properties.headers ?? {}).filter(
+      ([name]) => name !== 'x-delivery-count' && !name.includes('death'),
+    ),
+  );
+}

@@ -1,0 +1,155 @@
+import type { Broker, Consumer, Delivery } from '../../core/broker/broker.ts';
+import type { ClusterClock } from '../../core/clock.ts';
+import { backoffMs } from '../../core/deadline.ts';
+import { ERRORS, FuncatronError, toFuncatronError } from '../../core/errors.ts';
+import { delay, within, type Closable } from '../../core/lifecycle.ts';
+import type { Log } from '../../core/log.ts';
+import { renderAnswer, type Answer } from './answer.ts';
+import { EventFate } from './event-fate.ts';
+import { isReserved, readIncoming, type Incoming } from './incoming.ts';
+import type { CallTarget } from './targets.ts';
+
+/** How long answers and retries may take to be confirmed after a drain ran out of time. */
+const CUT_SHORT_MS = 2_000;
+/** A public call is run once more after its runner died, if it may be at all. */
+const CALL_ATTEMPTS = 2;
+
+export interface QueueTriggerOptions {
+  readonly broker: Broker;
+  readonly clock: ClusterClock;
+  readonly log: Log;
+  readonly bundle: string;
+  /** `ev.<bundle>`. */
+  readonly queue: string;
+  readonly prefetch: number;
+  readonly maxAttempts: number;
+  readonly backoffCapMs: number;
+  readonly drainMs: number;
+  /** Who takes a message. @throws NOT_FOUND when the revision, alias or operation is not there; NO_RUNNER; STORE_DOWN */
+  choose(incoming: Incoming): Promise<CallTarget>;
+}
+
+/**
+ * The trigger `queue`: takes what anybody published to `funcatron.call` for a bundle (protocol §3). A message with
+ * `reply_to` is a call and is answered there; one without is an event, retried and in the end dead-lettered. Every
+ * message is acknowledged only when the broker has confirmed what became of it.
+ */
+export class QueueTrigger implements Closable {
+  readonly #options: QueueTriggerOptions;
+  readonly #fate: EventFate;
+  readonly #stop = new AbortController();
+  readonly #giveUp = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #opening: Promise<void>;
+  #consumer: Consumer | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Consumes as soon as the broker lets it. */
+  constructor(options: QueueTriggerOptions) {
+    this.#options = options;
+    this.#fate = new EventFate({ ...options, signal: this.#giveUp.signal });
+    this.#opening = this.#open();
+  }
+
+  /** Takes no more messages, and finishes those it has within `drainMs`; the broker delivers the rest again. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #open(): Promise<void> {
+    const { broker, queue, prefetch, log } = this.#options;
+    for (let attempt = 0; await broker.ready(this.#stop.signal); attempt++) {
+      try {
+        this.#consumer = await broker.consume(queue, { prefetch }, (delivery) => this.#take(delivery));
+        return;
+      } catch (error) {
+        log.warn({ err: error, queue }, 'cannot consume events yet, trying again');
+        await delay(backoffMs(attempt), this.#stop.signal);
+      }
+    }
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    await this.#opening;
+    await this.#consumer?.cancel();
+    await this.#finished(this.#options.drainMs);
+    this.#giveUp.abort();
+    await this.#finished(CUT_SHORT_MS);
+  }
+
+  async #finished(ms: number): Promise<void> {
+    const all = Promise.all(this.#running).then(() => undefined);
+    await within(all, ms, 'events still run').catch(() => undefined); // The bound is what was asked for.
+  }
+
+  #take(delivery: Delivery): void {
+    const done = this.#handle(delivery).finally(() => this.#running.delete(done));
+    this.#running.add(done);
+  }
+
+  /** Never rejects. */
+  async #handle(delivery: Delivery): Promise<void> {
+    const { bundle, clock } = this.#options;
+    const incoming = readIncoming(bundle, delivery, clock.now());
+    const { replyTo } = incoming;
+    if (replyTo !== undefined && isReserved(replyTo)) {
+      const message = `reply_to ${replyTo} begins with a reserved prefix`;
+      return this.#fate.bury(incoming, new FuncatronError('INVALID_REQUEST', message), undefined);
+    }
+    let answer: Answer;
+    let target: CallTarget | undefined;
+    try {
+      target = await this.#options.choose(incoming);
+      this.#refuseWorn(incoming, target);
+      answer = await target.run(incoming);
+    } catch (error) {
+      answer = { error: toFuncatronError(error) };
+    }
+    if (replyTo !== undefined) return this.#reply(incoming, replyTo, answer);
+    return this.#settleEvent(incoming, answer, target?.revision);
+  }
+
+  /** Messages whose runner died with them have run, or may have. */
+  #refuseWorn(incoming: Incoming, target: CallTarget): void {
+    const { attempt, replyTo } = incoming;
+    if (replyTo === undefined) {
+      if (attempt > this.#options.maxAttempts)
+        throw new FuncatronError('RUNNER_LOST', 'the runner died with the event');
+      return;
+    }
+    if (attempt > CALL_ATTEMPTS)
+      throw new FuncatronError('FUNC_CRASHED', 'the runner died with this call more than once');
+    if (attempt > 1 && !target.mayRerun) {
+      throw new FuncatronError('RUNNER_LOST', 'the runner died while it held the call');
+    }
+  }
+
+  /** Answers until the caller has it, is gone, or no longer waits. */
+  async #reply(incoming: Incoming, replyTo: string, answer: Answer): Promise<void> {
+    const { broker, clock } = this.#options;
+    const { delivery, callId, deadline } = incoming;
+    const { body, properties } = renderAnswer(answer, callId, delivery.properties.correlationId);
+    const message = { exchange: '', routingKey: replyTo, body, properties, mandatory: true };
+    for (let round = 0; delivery.alive && !this.#giveUp.signal.aborted; round++) {
+      const outcome = await broker.publish(message);
+      if (outcome === 'accepted' || outcome === 'returned') return delivery.ack();
+      if (deadline !== undefined && clock.now() > deadline) return delivery.ack();
+      await delay(backoffMs(round), this.#giveUp.signal);
+    }
+  }
+
+  /** Done → acknowledged; refused (4xx) → dead; failed → again, unless it was the last attempt. */
+  async #settleEvent(event: Incoming, answer: Answer, revision: string | undefined): Promise<void> {
+    const status = answer.error?.status ?? answer.status;
+    if (status < 400) return event.delivery.ack();
+    const error = answer.error ?? new FuncatronError('FUNC_ERROR', `the func answered ${status}`);
+    const neverRan = answer.error !== undefined && !ERRORS[answer.error.code].mayHaveRun;
+    const isLate = event.deadline !== undefined && event.deadline <= this.#options.clock.now();
+    if (status < 500 || isLate) return this.#fate.bury(event, error, revision);
+    if (neverRan) return this.#fate.retry(event, event.attempt);
+    if (event.attempt >= this.#options.maxAttempts) return this.#fate.bury(event, error, revision);
+    return this.#fate.retry(event, event.attempt + 1);
+  }
+}

@@ -6,6 +6,7 @@ import { type BodyCheck, type BodyCompilers, CONTENT_TYPE_POINTER, createBodyChe
 import { type ContentType, matchMedia, parseContentType } from './media.ts';
 import { createParametersReader, type ParameterSource } from './parameters.ts';
 import { createResponseCheck, type ResponseCheck } from './response.ts';
+import { pointerTo } from './json.ts';
 import { definitionsOf } from './schema.ts';
 
 /** What `read` needs of a request. Nothing of it is kept or changed. */
@@ -53,15 +54,7 @@ export interface Validators {
  */
 export function createValidators(api: Api): Validators {
   const compiled: (CompiledOperation | undefined)[] = [];
-  const context: Context = {
-    definitions: definitionsOf(api),
-    exact: once(() => createSchemaCompiler(api, 'request', false)),
-    coercing: once(() => createSchemaCompiler(api, 'request', true)),
-    responses: {
-      exact: once(() => createSchemaCompiler(api, 'response', false)),
-      coercing: once(() => createSchemaCompiler(api, 'response', true)),
-    },
-  };
+  const context = createContext(api);
   return {
     operation(index) {
       const known = compiled[index];
@@ -69,6 +62,18 @@ export function createValidators(api: Api): Validators {
       const operation = api.operations[index];
       if (operation === undefined) throw new RangeError(`no operation has index ${index}`);
       return (compiled[index] = compileOperation(operation, context));
+    },
+  };
+}
+
+function createContext(api: Api): Context {
+  return {
+    definitions: definitionsOf(api),
+    exact: once(() => createSchemaCompiler(api, 'request', false)),
+    coercing: once(() => createSchemaCompiler(api, 'request', true)),
+    responses: {
+      exact: once(() => createSchemaCompiler(api, 'response', false)),
+      coercing: once(() => createSchemaCompiler(api, 'response', true)),
     },
   };
 }
@@ -165,4 +170,28 @@ function unsupported(request: ReadRequest, declared: readonly string[]): Problem
     pointer: CONTENT_TYPE_POINTER,
     hint: `Send the body with content-type ${taken}.`,
   };
+}
+
+/** Compiles everything at once: the problems of schemas no validator can be made of. */
+export function compileAll(api: Api): readonly Problem[] {
+  const problems: Problem[] = [];
+  const context = createContext(api);
+  for (const operation of api.operations) {
+    try {
+      compileOperation(operation, context);
+      for (const [type, media] of Object.entries(operation.body?.content ?? {})) {
+        createBodyCheck(media, parseContentType(type)?.kind ?? 'json', context.definitions, context);
+      }
+      if (!operation.validateResponses) continue;
+      for (const response of Object.values(operation.responses)) {
+        for (const [type, media] of Object.entries(response.content)) {
+          createBodyCheck(media, parseContentType(type)?.kind ?? 'json', context.definitions, context.responses);
+        }
+      }
+    } catch (error) {
+      const message = `a schema of ${operation.operationId} cannot be compiled: ${error instanceof Error ? error.message : String(error)}`;
+      problems.push({ message, pointer: pointerTo('/paths', operation.path, operation.method.toLowerCase()) });
+    }
+  }
+  return problems;
 }

@@ -117,10 +117,10 @@ function discriminate(schema: JsonObject, prepared: Record<string, Json>): Json 
   const refs = members.map((member: Json) => textAt(member, '$ref'));
   if (!refs.every((ref) => ref !== undefined)) return prepared;
   const byName = new Map<string, string>();
-  for (const ref of refs) byName.set(ref.slice(ref.lastIndexOf('/') + 1), ref);
+  for (const ref of refs) byName.set(refName(ref), ref);
   const mapping = memberOf(memberOf(schema, 'discriminator'), 'mapping');
   for (const [name, target] of Object.entries(isObject(mapping) ? mapping : {})) {
-    const ref = refs.find((each) => each === target || each.endsWith(`/${String(target)}`));
+    const ref = refs.find((each) => each === target || refName(each) === target);
     if (ref !== undefined) byName.set(name, ref);
   }
   delete prepared[keyword];
@@ -180,16 +180,15 @@ export function resolveSchema(schema: JsonSchema | Json | undefined, definitions
   for (let steps = 0; steps < 32; steps++) {
     const ref = textAt(resolved, '$ref');
     if (ref === undefined) return resolved;
-    resolved = memberOf(definitions, decodeURIComponent(refName(ref))) ?? {};
+    resolved = memberOf(definitions, refName(ref)) ?? {};
   }
   return {};
 }
 
+/** `#/components/schemas/Pet` → `Pet`. */
 function refName(ref: string): string {
-  return ref
-    .slice(ref.lastIndexOf('/') + 1)
-    .replaceAll('~1', '/')
-    .replaceAll('~0', '~');
+  const token = decodeURIComponent(ref.slice(ref.lastIndexOf('/') + 1));
+  return token.replaceAll('~1', '/').replaceAll('~0', '~');
 }
 
 function membersOf(schema: Json): readonly Json[] {

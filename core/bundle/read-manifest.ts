@@ -1,0 +1,134 @@
+import schema from '../../swagger/funcatron.schema.json' with { type: 'json' };
+import type { Problem } from '../errors.ts';
+import type { Json, JsonObject } from '../openapi/api.ts';
+import { memberOf, objectAt, pointerTo, textAt } from '../openapi/json.ts';
+import { createSettingsReader, type SettingsReader } from '../openapi/settings.ts';
+import type { Manifest } from './manifest.ts';
+
+/** What `x-funcatron` says of one operation, the top of the document counted in. */
+export interface OperationSettings {
+  readonly handler: string | undefined;
+  readonly timeoutMs: number;
+  /** `undefined`: by the method. */
+  readonly idempotent: boolean | undefined;
+  readonly validateResponses: boolean;
+  readonly http: boolean;
+}
+
+/** What `x-funcatron` at the top of a document says, and what is wrong with it. */
+export interface ManifestReading {
+  readonly manifest: Manifest;
+  /** Without port; `undefined` answers every host. */
+  readonly host: string | undefined;
+  readonly problems: readonly Problem[];
+  /** Settings of one operation; adds what is wrong with them to `problems`. */
+  operation(operation: JsonObject, pointer: string, problems: Problem[]): OperationSettings;
+}
+
+/** The key of every extension. */
+const EXTENSION = 'x-funcatron';
+/** A call over HTTP holds a delivery, and RabbitMQ closes the channel of one held for 30 minutes. Protocol §1.9. */
+const MAX_HTTP_TIMEOUT_MS = 900_000;
+const NAME_LENGTH = 63;
+const DEFAULT_MAX_WORKERS = 2;
+
+let settings: SettingsReader | undefined;
+
+/**
+ * Reads `x-funcatron` against `swagger/funcatron.schema.json`, which is the complete list of its keys. A value that is
+ * refused is in `problems`; the manifest then holds something in its place and must not be used.
+ */
+export function readManifest(document: JsonObject): ManifestReading {
+  settings ??= createSettingsReader(schema as unknown as JsonObject);
+  const read = settings;
+  const { value, problems: found } = read('bundle', memberOf(document, EXTENSION), pointerTo('', EXTENSION));
+  const problems = [...found];
+  const name = textAt(value, 'name') ?? slug(textAt(objectAt(document, 'info'), 'title') ?? '');
+  if (name === '') {
+    const hint = 'Write a name of letters, digits and dashes under x-funcatron.';
+    problems.push({
+      message: 'info.title has nothing a name can be made of',
+      pointer: pointerTo('', EXTENSION, 'name'),
+      hint,
+    });
+  }
+  const workers = objectAt(value, 'workers');
+  const min = numberAt(workers, 'min', 1);
+  const max = numberAt(workers, 'max', Math.max(min, DEFAULT_MAX_WORKERS));
+  if (max < min) {
+    problems.push({
+      message: `workers.max ${max} is below workers.min ${min}`,
+      pointer: pointerTo('', EXTENSION, 'workers', 'max'),
+    });
+  }
+  const manifest: Manifest = {
+    name,
+    runtime: 'js',
+    entry: textAt(value, 'entry') ?? 'index.ts',
+    isolation: 'process',
+    memoryMb: numberAt(value, 'memoryMb', 0),
+    concurrency: numberAt(value, 'concurrency', 1),
+    workers: { min, max },
+    config: objectAt(value, 'config'),
+    services: objectAt(value, 'services') as unknown as Manifest['services'],
+    fetchAllow: textsAt(objectAt(value, 'fetch'), 'allow'),
+    stackTraces: memberOf(value, 'stackTraces') === true,
+  };
+  return {
+    manifest,
+    host: textAt(value, 'host') ?? textAt(document, 'host'),
+    problems,
+    operation: (operation, pointer, into) => readOperation(read, value, operation, pointer, into),
+  };
+}
+
+function readOperation(
+  read: SettingsReader,
+  top: JsonObject,
+  operation: JsonObject,
+  pointer: string,
+  problems: Problem[],
+): OperationSettings {
+  const at = pointerTo(pointer, EXTENSION);
+  const { value, problems: found } = read('operation', memberOf(operation, EXTENSION), at);
+  problems.push(...found);
+  const near = (key: string): Json | undefined => memberOf(value, key) ?? memberOf(top, key);
+  const idempotent = memberOf(value, 'idempotent');
+  const reading: OperationSettings = {
+    handler: textAt(value, 'handler'),
+    timeoutMs: Number(near('timeoutMs')),
+    idempotent: typeof idempotent === 'boolean' ? idempotent : undefined,
+    validateResponses: near('validateResponses') === true,
+    http: near('http') !== false,
+  };
+  if (reading.http && (reading.timeoutMs === 0 || reading.timeoutMs > MAX_HTTP_TIMEOUT_MS)) {
+    const message = `timeoutMs ${reading.timeoutMs} is not 1 … ${MAX_HTTP_TIMEOUT_MS}, which an HTTP operation may take`;
+    const hint = 'Write http: false where the operation is reached over the queue only.';
+    const own = memberOf(value, 'timeoutMs') !== undefined;
+    problems.push({ message, pointer: pointerTo(own ? at : pointerTo('', EXTENSION), 'timeoutMs'), hint });
+  }
+  return reading;
+}
+
+/** @example slug('Pet Store (v2)') // 'pet-store-v2' */
+function slug(title: string): string {
+  const words = title
+    .normalize('NFKD')
+    .toLowerCase()
+    .replaceAll(/\p{M}/gu, '')
+    .replaceAll(/[^a-z0-9]+/g, '-');
+  return words
+    .slice(0, NAME_LENGTH + 1)
+    .replaceAll(/^-+|-+$/g, '')
+    .slice(0, NAME_LENGTH);
+}
+
+function numberAt(value: JsonObject, key: string, otherwise: number): number {
+  const number = memberOf(value, key);
+  return typeof number === 'number' ? number : otherwise;
+}
+
+function textsAt(value: JsonObject, key: string): readonly string[] {
+  const list = memberOf(value, key);
+  return Array.isArray(list) ? list.filter((each): each is string => typeof each === 'string') : [];
+}

@@ -1,0 +1,111 @@
+import type { Manifest } from '../bundle/manifest.ts';
+import { type ManifestReading, readManifest } from '../bundle/read-manifest.ts';
+import type { Problem } from '../errors.ts';
+import type { Api, ApiOperation, JsonObject } from './api.ts';
+import { checkEdition, type Edition, editionOf } from './check.ts';
+import { compileAll } from './compile.ts';
+import { parseDocument, refusal, type SourceDocument } from './document.ts';
+import { objectAt, textAt } from './json.ts';
+import { lintOperation, lintPaths, lintUnenforced } from './lint.ts';
+import { buildOperation, type EditionReader, type ReaderContext, sitesOf } from './model.ts';
+import { createOpenApi3Reader } from './openapi3.ts';
+import { createSchemaCollector, findReferences } from './references.ts';
+import { hostName } from './router.ts';
+import { createSwagger2Reader } from './swagger2.ts';
+import { parseTemplate } from './template.ts';
+
+/** What a document says, once nothing is wrong with it. */
+export interface LoadedApi {
+  readonly api: Api;
+  readonly manifest: Manifest;
+  /** The document as plain JSON. */
+  readonly document: JsonObject;
+  /** What the document asks for and this version does not do. */
+  readonly warnings: readonly Problem[];
+}
+
+/**
+ * Reads a Swagger 2.0, OpenAPI 3.0 or 3.1 document in YAML or JSON. Reads nothing but `text`: references to files and
+ * URLs are refused. `exports` are the names the bundle's code exports; without them handlers are not checked.
+ * Throws `INVALID_BUNDLE` whose `data.problems` are all problems, each with pointer, file, line and column.
+ */
+export async function loadApi(
+  text: string,
+  options: { readonly file: string; readonly exports?: readonly string[] },
+): Promise<LoadedApi> {
+  const source = parseDocument(text, options.file);
+  const document = source.value;
+  const edition = editionOf(document);
+  if (typeof edition !== 'string') throw refuse(source, options.file, [edition]);
+  const problems: Problem[] = [...(await checkEdition(document, edition)), ...findReferences(document)];
+  const reading = readManifest(document);
+  problems.push(...reading.problems);
+  const { api, warnings } = buildApi(document, edition, reading, problems, options.exports);
+  // A document with problems may hold schemas no compiler can take; one without must compile.
+  if (problems.length === 0) problems.push(...compileAll(api));
+  if (problems.length > 0) throw refuse(source, options.file, problems);
+  return {
+    api,
+    manifest: reading.manifest,
+    document,
+    warnings: warnings.map((each) => place(source, options.file, each)),
+  };
+}
+
+function buildApi(
+  document: JsonObject,
+  edition: Edition,
+  reading: ManifestReading,
+  problems: Problem[],
+  exports: readonly string[] | undefined,
+): { readonly api: Api; readonly warnings: readonly Problem[] } {
+  const dialect = edition === '3.1' ? '2020-12' : 'draft-04';
+  const home = edition === '2.0' ? '/definitions' : '/components/schemas';
+  const schemas = createSchemaCollector(document, dialect, home, problems);
+  const context: ReaderContext = { document, schemas, problems };
+  const reader = edition === '2.0' ? createSwagger2Reader(context) : createOpenApi3Reader(context);
+  const sites = sitesOf(document, problems);
+  const basePath = readBasePath(reader, edition, problems);
+  problems.push(...lintPaths(document, sites, basePath));
+  const operations = sites.map((site): ApiOperation => {
+    const settings = reading.operation(site.operation, site.pointer, problems);
+    const operation = buildOperation(context, reader, site, settings);
+    problems.push(...lintOperation(site, operation, exports));
+    return operation;
+  });
+  const info = objectAt(document, 'info');
+  const api: Api = {
+    title: textAt(info, 'title') ?? '',
+    version: textAt(info, 'version') ?? '',
+    ...(reading.host === undefined ? {} : { host: hostName(reading.host) }),
+    basePath,
+    dialect,
+    definitions: schemas.definitions(),
+    operations,
+  };
+  return { api, warnings: lintUnenforced(document, sites) };
+}
+
+/** The base path with one slash in front and none at the end; templates and dot segments in it are refused. */
+function readBasePath(reader: EditionReader, edition: Edition, problems: Problem[]): string {
+  const declared = reader.basePath().replace(/\/+$/, '');
+  if (declared === '') return '';
+  const basePath = declared.startsWith('/') ? declared : `/${declared}`;
+  const { names, problem } = parseTemplate(basePath);
+  if (problem === undefined && names.length === 0) return basePath;
+  const pointer = edition === '2.0' ? '/basePath' : '/servers/0/url';
+  problems.push({ message: problem ?? `base path ${basePath} has parameters`, pointer });
+  return '';
+}
+
+function refuse(source: SourceDocument, file: string, problems: readonly Problem[]): Error {
+  const unique = new Map<string, Problem>();
+  for (const problem of problems) unique.set(`${problem.pointer} ${problem.message}`, problem);
+  const placed = [...unique.values()].map((problem) => place(source, file, problem));
+  placed.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
+  return refusal(file, ...placed);
+}
+
+function place(source: SourceDocument, file: string, problem: Problem): Problem {
+  return { ...problem, file, ...source.locate(problem.pointer ?? '') };
+}

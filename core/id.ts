@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto';
+import { ID_BYTES } from './wire/envelope.ts';
 
-/** Bytes of a call id. */
-export const ID_BYTES = 16;
+export { ID_BYTES };
 
 const seed = randomFillSync(Buffer.allocUnsafe(16));
 let counter = seed.readUInt32BE(12);

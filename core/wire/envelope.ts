@@ -1,5 +1,4 @@
 import { FuncatronError } from '../errors.ts';
-import { ID_BYTES } from '../id.ts';
 
 /**
  * The envelope: many calls, or many replies, in one message.
@@ -27,6 +26,8 @@ import { ID_BYTES } from '../id.ts';
  * 28 u32  meta bytes              32 u32  body bytes
  * ```
  */
+/** Bytes of a call id. Stands here and not with the maker of ids, which needs node:crypto: workers read envelopes and start faster without it. */
+export const ID_BYTES = 16;
 export const WIRE_VERSION = 1;
 export const KIND_CALLS = 1;
 export const KIND_REPLIES = 2;

@@ -55,7 +55,17 @@ export interface WorkerEvents {
   onExit(exit: WorkerExit): void;
 }
 
-/** `fetch`, `kv.get`, `kv.set`, `kv.delete`, `kv.increment` … with JSON arguments and bytes beside them. */
+/**
+ * What a guest asks of its runner: JSON arguments, and bytes beside them. The arguments come from a stranger.
+ *
+ * | name | args | result |
+ * | --- | --- | --- |
+ * | `kv.get` | `{service, key}` | `{value?: string}`: the JSON text that was set, absent when there is none |
+ * | `kv.set` | `{service, key, value: string, ttlMs?}` | `{}` |
+ * | `kv.delete` | `{service, key}` | `{deleted: boolean}` |
+ * | `kv.increment` | `{service, key, by, ttlMs?}` | `{value: number}` |
+ * | `fetch` | `{url, method, headers: [name, value][], redirect: 'follow' \| 'manual' \| 'error'}`, bytes: the body | `{url, status, statusText, headers: [name, value][], redirected}`, bytes: the body, ≤ 8 MiB |
+ */
 export interface GuestOperation {
   readonly name: string;
   readonly args: Readonly<Record<string, unknown>>;

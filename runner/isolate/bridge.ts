@@ -1,0 +1,118 @@
+/**
+ * The bridge between a worker's host code and its guest: two realms in one process. The host holds the functions of
+ * `Guest` and calls them; the guest holds nothing of the host's. Only strings and numbers cross as values; bytes cross
+ * through `shared`, an ArrayBuffer that the guest made and never shows to the bundle.
+ * Why: a host object handed to a guest, of whatever kind, gives it the host's `process` (docs/security.md).
+ */
+export interface Guest {
+  /** `CELLS` int32 cells, `CLOCKS` float64 cells, then a window of `WINDOW_BYTES`. */
+  readonly shared: ArrayBuffer;
+  /** Once, first: a `LoadSpec` as JSON, and unix ms. The seed of the random generator lies in the window (32 bytes). */
+  setup(spec: string, unixMs: number): void;
+  /** Runs the compiled bundle and finds its handlers; what went wrong comes back as the JSON of a `StartFailure`, else ''. */
+  evaluate(bundle: BundleFunction): string;
+  /** Calls the bundle's `init`; its end comes through `take` (`Out.started`). */
+  init(): void;
+  /** Calls the bundle's `destroy`; its end comes through `take` (`Out.stopped`). */
+  destroy(): void;
+  /** A call. The id is four int32; the deadline is unix ms on this machine; bytes come before it through `receive`. */
+  enter(
+    slot: number,
+    operation: number,
+    flags: number,
+    attempt: number,
+    id0: number,
+    id1: number,
+    id2: number,
+    id3: number,
+    deadline: number,
+    meta: string,
+    body: string | undefined,
+  ): void;
+  /** Aborts the signal of a call: 0 the caller is gone, 1 the deadline passed. */
+  abort(slot: number, why: number): void;
+  /** Runs one timer that is due; returns how many more are due. */
+  timer(): number;
+  /** Ends an operation: 1 done with a result as JSON, 0 failed with `{code, message}`; bytes come before it through `receive`. */
+  settle(id: number, done: number, json: string): void;
+  /** Announces bytes for the next `enter` or `settle`. */
+  announce(bytes: number): void;
+  /** The next `length` of them lie in the window. */
+  receive(offset: number, length: number): void;
+  /** The next thing the guest has for the host, described by the cells; `undefined` when there is nothing more. */
+  take(): string | undefined;
+  /** The meta of the reply just taken. */
+  takeMeta(): string;
+  /** Copies bytes of what was just taken into the window, from `offset` on; returns how many. */
+  takeBytes(offset: number): number;
+}
+
+/** `bundle.js` compiled as the body of a function, inside the guest. */
+export type BundleFunction = (module: { exports: unknown }, exports: unknown, require: unknown) => void;
+
+/** Int32 cells at the start of `shared`. */
+export const Cell = {
+  /** What was taken, of `Out`. */
+  out: 0,
+  /** Slot of a reply, id of an operation. */
+  id: 1,
+  status: 2,
+  flags: 3,
+  /** Length of the bytes of a reply's body or of an operation; -1 when there are none. */
+  bytes: 4,
+  /** 1 when a reply has a meta. */
+  meta: 5,
+} as const;
+export const CELLS = 16;
+
+/** Float64 cells behind them; both are whole ms since the worker started. */
+export const Clock = {
+  /** Written by the host before it enters the guest. */
+  nowMs: 0,
+  /** After the last `take`: when the next timer is due, or Infinity. */
+  timerDueMs: 1,
+} as const;
+export const CLOCKS = 2;
+export const CLOCKS_AT = CELLS * 4;
+export const WINDOW_AT = CLOCKS_AT + CLOCKS * 8;
+export const WINDOW_BYTES = 64 * 1024;
+
+/** What `take` hands over. */
+export const Out = { reply: 1, failure: 2, log: 3, op: 4, opCancel: 5, started: 6, stopped: 7 } as const;
+
+/** Failures a guest reports, by their index in `Cell.status`; the body is `{code, message}`. */
+export const FAILURES = ['FUNC_ERROR', 'INVALID_RESPONSE', 'RESPONSE_TOO_LARGE'] as const;
+export type Failure = (typeof FAILURES)[number];
+
+/** What a worker's process is told beside the bundle's text. */
+export interface LoadSpec {
+  readonly bundle: string;
+  readonly revision: string;
+  readonly operations: readonly { readonly operationId: string; readonly handler: string }[];
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly services: Readonly<Record<string, { readonly type: string }>>;
+  readonly stackTraces: boolean;
+}
+
+/** Why a bundle did not come up, in its own words. The stack names positions in `bundle.js`. */
+export interface StartFailure {
+  readonly phase: 'parse' | 'load' | 'init';
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string;
+}
+
+/** Name of the bundle in stacks. */
+export const BUNDLE_FILE = 'bundle.js';
+
+/** Most bytes of a reply's body, as the queue carries them. */
+export const REPLY_BYTES = 1024 * 1024;
+/** Most bytes of one log line. */
+export const LOG_LINE_CHARS = 8 * 1024;
+/** Most log lines of one turn; more are dropped and counted. */
+export const LOG_LINES_PER_TURN = 500;
+/** Most timers, and most operations, a guest may have pending. */
+export const MAX_TIMERS = 10_000;
+export const MAX_OPERATIONS = 256;
+/** Most bytes of one operation, either way: a fetch's body. */
+export const OPERATION_BYTES = 8 * 1024 * 1024;

@@ -1,0 +1,201 @@
+import type { Socket } from 'node:net';
+
+/**
+ * The channel between a runner and a worker's process: frames over one duplex socket (fd 3 of the child).
+ * The same class runs at both ends.
+ *
+ * ```
+ * 0  u32  payload bytes
+ * 4  u8   kind
+ * 5  payload
+ * ```
+ */
+export const FRAME_HEADER_BYTES = 5;
+
+/** Kinds of frames; the arrow says who sends them (r = runner, c = child). Integers are big-endian, JSON is UTF-8. */
+export const FrameKind = {
+  /** r→c: a seed of 32 bytes, u32 length of a `LoadSpec` as JSON, the JSON, then the text of the bundle. */
+  load: 1,
+  /** c→r: loaded, `init` passed; no payload. */
+  ready: 2,
+  /** c→r: a `StartFailure` as JSON. */
+  failed: 3,
+  /** r→c: u32 tag, f64 clock offset in ms, then an envelope of calls, unopened. */
+  calls: 4,
+  /** c→r: u32 tag, then an envelope of replies. */
+  replies: 5,
+  /** c→r: u32 id, u32 length of `{name, args}` as JSON, the JSON, then bytes. */
+  op: 6,
+  /** r→c: u32 id, u8 1 = done or 0 = failed, u32 length of the result (or `{code, message}`) as JSON, the JSON, then bytes. */
+  opResult: 7,
+  /** c→r: a JSON list of log lines. */
+  log: 8,
+  /** r→c: ids of calls, 16 bytes each. c→r: ids of operations, u32 each. */
+  cancel: 9,
+  /** r→c: is the event loop alive? */
+  ping: 10,
+  /** c→r: yes. */
+  pong: 11,
+  /** r→c: run `destroy` and exit. */
+  close: 12,
+  /** c→r: the process is up and holds no bundle yet: the moment to measure and limit its memory. */
+  hello: 13,
+  /** Reserved for streamed bodies. */
+  streamData: 16,
+  streamCredit: 17,
+  streamEnd: 18,
+  streamReset: 19,
+} as const;
+
+/** The kinds that overtake everything that is not written yet: they are short, and somebody waits for them. */
+function isControl(kind: number): boolean {
+  return kind === FrameKind.cancel || kind === FrameKind.ping || kind === FrameKind.pong || kind === FrameKind.close;
+}
+
+/** Up to here the frames of a turn are joined into one buffer: one write of 16 KiB is cheaper than a vector of small ones. */
+const JOIN_BYTES = 16 * 1024;
+
+export interface ChannelEvents {
+  /** A whole frame. The payload is the receiver's; it may be a part of a larger buffer. Must not throw. */
+  onFrame(kind: number, payload: Buffer): void;
+  /** The channel is gone, once: ended by the other side, failed, or `problem` in what it sent. */
+  onEnd(problem: string | undefined): void;
+}
+
+/** Frames over a socket: coalesced per turn of the event loop, control frames first, every frame bounded. */
+export class Channel {
+  readonly #socket: Socket;
+  readonly #events: ChannelEvents;
+  readonly #maxFrameBytes: number;
+  #control: Buffer[] = [];
+  #data: Buffer[] = [];
+  #pendingBytes = 0;
+  #scheduled = false;
+  /** Pieces of a frame that has not arrived whole, and the bytes it takes to go on. */
+  #pieces: Buffer[] = [];
+  #have = 0;
+  #need = FRAME_HEADER_BYTES;
+  #ended = false;
+
+  /** @param maxFrameBytes longest payload accepted from the other side; a longer one ends the channel */
+  constructor(socket: Socket, maxFrameBytes: number, events: ChannelEvents) {
+    this.#socket = socket;
+    this.#maxFrameBytes = maxFrameBytes;
+    this.#events = events;
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('drain', () => this.#flush());
+    socket.on('end', () => this.#end(undefined));
+    socket.on('close', () => this.#end(undefined));
+    // EPIPE and ECONNRESET are how the other side's death looks from here; its exit is told by the process.
+    socket.on('error', () => this.#end(undefined));
+  }
+
+  /** Bytes handed over and not yet taken by the operating system. */
+  get backlogBytes(): number {
+    return this.#pendingBytes + this.#socket.writableLength;
+  }
+
+  /** Sends a frame made of the parts, in this turn of the event loop. The parts must not change afterwards. */
+  send(kind: number, ...parts: Buffer[]): void {
+    if (this.#ended) return;
+    let bytes = 0;
+    for (const part of parts) bytes += part.length;
+    const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+    header.writeUInt32BE(bytes, 0);
+    header[4] = kind;
+    const queue = isControl(kind) ? this.#control : this.#data;
+    queue.push(header, ...parts);
+    this.#pendingBytes += bytes + FRAME_HEADER_BYTES;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    process.nextTick(() => this.#flush());
+  }
+
+  /** Writes what is pending, then closes the socket; `done` is called when the operating system has it all. */
+  end(done: () => void): void {
+    this.#flush();
+    this.#socket.end(done);
+  }
+
+  /** Drops what is not written and closes the socket. */
+  destroy(): void {
+    this.#ended = true;
+    this.#control = [];
+    this.#data = [];
+    this.#pendingBytes = 0;
+    this.#socket.destroy();
+  }
+
+  #flush(): void {
+    this.#scheduled = false;
+    if (this.#ended) return;
+    this.#write(this.#control);
+    this.#control = [];
+    // Data waits here and not in the socket's own queue, so that control frames can overtake it.
+    if (this.#socket.writableNeedDrain) return;
+    this.#write(this.#data);
+    this.#data = [];
+  }
+
+  #write(parts: Buffer[]): void {
+    if (parts.length === 0) return;
+    let bytes = 0;
+    for (const part of parts) bytes += part.length;
+    this.#pendingBytes -= bytes;
+    if (bytes <= JOIN_BYTES) {
+      this.#socket.write(Buffer.concat(parts, bytes));
+      return;
+    }
+    this.#socket.cork();
+    for (const part of parts) this.#socket.write(part);
+    this.#socket.uncork();
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#ended) return;
+    let buffer = chunk;
+    if (this.#have > 0) {
+      this.#pieces.push(chunk);
+      this.#have += chunk.length;
+      if (this.#have < this.#need) return;
+      buffer = Buffer.concat(this.#pieces, this.#have);
+      this.#pieces = [];
+      this.#have = 0;
+    }
+    this.#keep(buffer, this.#parse(buffer));
+  }
+
+  /** Delivers the whole frames of `buffer`; returns where the first unfinished one starts. */
+  #parse(buffer: Buffer): number {
+    let at = 0;
+    this.#need = FRAME_HEADER_BYTES;
+    while (buffer.length - at >= FRAME_HEADER_BYTES) {
+      const bytes = buffer.readUInt32BE(at);
+      if (bytes > this.#maxFrameBytes) {
+        this.#end(`frame of ${bytes} bytes is longer than ${this.#maxFrameBytes}`);
+        return buffer.length;
+      }
+      const end = at + FRAME_HEADER_BYTES + bytes;
+      if (end > buffer.length) {
+        this.#need = FRAME_HEADER_BYTES + bytes;
+        break;
+      }
+      this.#events.onFrame(buffer[at + 4] ?? 0, buffer.subarray(at + FRAME_HEADER_BYTES, end));
+      if (this.#ended) return buffer.length;
+      at = end;
+    }
+    return at;
+  }
+
+  #keep(buffer: Buffer, from: number): void {
+    if (from === buffer.length) return;
+    this.#pieces = [buffer.subarray(from)];
+    this.#have = buffer.length - from;
+  }
+
+  #end(problem: string | undefined): void {
+    if (this.#ended) return;
+    this.destroy();
+    this.#events.onEnd(problem);
+  }
+}

@@ -1,0 +1,35 @@
+import type { Guest, LoadSpec } from './bridge.ts';
+import { abort, configure, enter, evaluate, start, stop } from './guest/calls.ts';
+import { setTimeOrigin } from './guest/clock.ts';
+import { closeErrors, installGlobals } from './guest/globals.ts';
+import { settle } from './guest/operations.ts';
+import { take, takeMeta } from './guest/outbox.ts';
+import { announce, receive, shared, takeBytes } from './guest/shared.ts';
+import { runTimer } from './guest/timers.ts';
+
+/**
+ * The guest's side of the bridge: the first code that runs in a worker's context, before the bundle and with every
+ * primordial still as V8 made it. Built by tools/build-inside.mjs into a script whose value is this object.
+ */
+export const guest: Guest = {
+  shared,
+  setup(json, unixMs) {
+    const spec = JSON.parse(json) as LoadSpec;
+    setTimeOrigin(unixMs);
+    installGlobals();
+    if (!spec.stackTraces) closeErrors();
+    configure(spec);
+  },
+  evaluate,
+  init: () => void start(),
+  destroy: () => void stop(),
+  enter,
+  abort,
+  timer: runTimer,
+  settle,
+  announce,
+  receive,
+  take,
+  takeMeta,
+  takeBytes,
+};

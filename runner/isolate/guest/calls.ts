@@ -1,0 +1,223 @@
+import type { BundleFunction, LoadSpec, StartFailure } from '../bridge.ts';
+import { Out } from '../bridge.ts';
+import { AbortController } from './abort.ts';
+import { CallContext, type ContextSource, Home, InitContext } from './context.ts';
+import { DOMException } from './dom-exception.ts';
+import { CallEvent, type CallSource, idText } from './event.ts';
+import { errorOf } from './inspect.ts';
+import { reportThrown, reportUncaught, setRunning } from './log.ts';
+import { putNote } from './outbox.ts';
+import { putFailure, putResult } from './reply.ts';
+import { received } from './shared.ts';
+
+/** The bundle: how it is loaded, and how its funcs are called. */
+
+type Handler = (event: CallEvent, context: CallContext) => unknown;
+type LifecycleHandler = (context: InitContext) => unknown;
+
+interface Operation {
+  readonly operationId: string;
+  readonly handler: Handler;
+}
+
+/** A call in flight. */
+class Call implements CallSource, ContextSource {
+  readonly slot: number;
+  readonly operationId: string;
+  readonly home: Home;
+  readonly flags: number;
+  readonly attempt: number;
+  readonly deadline: number;
+  readonly meta: string;
+  readonly text: string | undefined;
+  readonly bytes: Uint8Array | undefined;
+  controller: AbortController | undefined;
+  readonly #id0: number;
+  readonly #id1: number;
+  readonly #id2: number;
+  readonly #id3: number;
+
+  constructor(
+    slot: number,
+    operationId: string,
+    owner: Home,
+    flags: number,
+    attempt: number,
+    id0: number,
+    id1: number,
+    id2: number,
+    id3: number,
+    deadline: number,
+    meta: string,
+    text: string | undefined,
+    bytes: Uint8Array | undefined,
+  ) {
+    this.slot = slot;
+    this.operationId = operationId;
+    this.home = owner;
+    this.flags = flags;
+    this.attempt = attempt;
+    this.#id0 = id0;
+    this.#id1 = id1;
+    this.#id2 = id2;
+    this.#id3 = id3;
+    this.deadline = deadline;
+    this.meta = meta;
+    this.text = text;
+    this.bytes = bytes;
+    this.controller = undefined;
+  }
+
+  get id(): string {
+    return idText(this.#id0, this.#id1, this.#id2, this.#id3);
+  }
+}
+
+const { apply } = Reflect;
+const { stringify } = JSON;
+const { hasOwn } = Object;
+const inFlight: (Call | undefined)[] = [];
+const operations: Operation[] = [];
+let spec: LoadSpec | undefined;
+let home: Home | undefined;
+let initContext: InitContext | undefined;
+let init: LifecycleHandler | undefined;
+let destroy: LifecycleHandler | undefined;
+
+/** Remembers what the worker runs. */
+export function configure(loaded: LoadSpec): void {
+  spec = loaded;
+  home = new Home(loaded);
+  initContext = new InitContext(home);
+}
+
+function describeStart(phase: StartFailure['phase'], thrown: unknown): string {
+  const { name, message, stack } = errorOf(thrown);
+  return stringify({ phase, name, message, stack } satisfies StartFailure);
+}
+
+function refuseRequire(name: unknown): never {
+  const error = new Error(
+    `cannot require ${stringify(name)}: an isolate has no modules; funcatron pack inlines npm packages, and Node's own are not there`,
+  );
+  throw Object.assign(error, { code: 'MODULE_NOT_FOUND' });
+}
+
+/** See `Guest.evaluate`. */
+export function evaluate(bundle: BundleFunction): string {
+  const module: { exports: unknown } = { exports: {} };
+  try {
+    apply(bundle, module.exports, [module, module.exports, refuseRequire]);
+    const { exports } = module;
+    for (const { operationId, handler } of spec?.operations ?? []) {
+      const found = exported<Handler>(exports, handler);
+      if (found === undefined)
+        throw new Error(`the bundle does not export ${handler}, the func of operation ${operationId}`);
+      operations.push({ operationId, handler: found });
+    }
+    init = exported(exports, 'init');
+    destroy = exported(exports, 'destroy');
+    return '';
+  } catch (thrown) {
+    return describeStart('load', thrown);
+  }
+}
+
+function exported<Exported>(exports: unknown, name: string): Exported | undefined {
+  if ((typeof exports !== 'object' && typeof exports !== 'function') || exports === null) return undefined;
+  if (!hasOwn(exports, name)) return undefined;
+  const value = (exports as Record<string, unknown>)[name];
+  return typeof value === 'function' ? (value as Exported) : undefined;
+}
+
+/** See `Guest.init`. */
+export async function start(): Promise<void> {
+  let failure = '';
+  try {
+    if (init !== undefined) await apply(init, undefined, [initContext]);
+  } catch (thrown) {
+    failure = describeStart('init', thrown);
+  }
+  putNote(Out.started, 0, failure);
+}
+
+/** See `Guest.destroy`. */
+export async function stop(): Promise<void> {
+  try {
+    if (destroy !== undefined) await apply(destroy, undefined, [initContext]);
+  } catch (thrown) {
+    reportUncaught('destroy', thrown);
+  }
+  putNote(Out.stopped, 0, '');
+}
+
+/** See `Guest.enter`. */
+export function enter(
+  slot: number,
+  index: number,
+  flags: number,
+  attempt: number,
+  id0: number,
+  id1: number,
+  id2: number,
+  id3: number,
+  deadline: number,
+  meta: string,
+  text: string | undefined,
+): void {
+  const bytes = received();
+  const operation = operations[index];
+  if (operation === undefined || home === undefined) {
+    putFailure(slot, 'INVALID_RESPONSE', `this revision has no operation number ${index}`);
+    return;
+  }
+  const { operationId, handler } = operation;
+  const call = new Call(slot, operationId, home, flags, attempt, id0, id1, id2, id3, deadline, meta, text, bytes);
+  inFlight[slot] = call;
+  setRunning(call);
+  try {
+    const result = handler(new CallEvent(call), new CallContext(call));
+    if (isThenable(result)) void settle(call, result);
+    else finish(call, result);
+  } catch (thrown) {
+    fail(call, thrown);
+  } finally {
+    setRunning(undefined);
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}
+
+async function settle(call: Call, result: PromiseLike<unknown>): Promise<void> {
+  try {
+    finish(call, await result);
+  } catch (thrown) {
+    fail(call, thrown);
+  }
+}
+
+function finish(call: Call, value: unknown): void {
+  inFlight[call.slot] = undefined;
+  putResult(call.slot, call.operationId, value);
+}
+
+function fail(call: Call, thrown: unknown): void {
+  inFlight[call.slot] = undefined;
+  reportThrown(`func ${call.operationId} threw`, thrown, call);
+  const { name } = errorOf(thrown);
+  putFailure(call.slot, 'FUNC_ERROR', `func ${call.operationId} threw (${name.slice(0, 100)})`);
+}
+
+/** See `Guest.abort`. */
+export function abort(slot: number, why: number): void {
+  const call = inFlight[slot];
+  if (call === undefined) return;
+  call.controller ??= new AbortController();
+  call.controller.abort(
+    why === 0
+      ? new DOMException('nobody waits for this call any more', 'AbortError')
+      : new DOMException('the deadline of this call has passed', 'TimeoutError'),
+  );
+}

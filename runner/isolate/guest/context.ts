@@ -1,0 +1,113 @@
+import type { LoadSpec } from '../bridge.ts';
+import { AbortController, type AbortSignal } from './abort.ts';
+import { Kv } from './kv.ts';
+import { Logger, type LogSubject } from './log.ts';
+
+/** What every call of a worker shares, and the `context` of each. */
+
+/** The worker's own: made once from its spec. */
+export class Home {
+  readonly bundle: string;
+  readonly revision: string;
+  readonly config: unknown;
+  readonly services: Readonly<Record<string, unknown>>;
+  readonly state: Record<string, unknown> = {};
+
+  constructor(spec: LoadSpec) {
+    this.bundle = spec.bundle;
+    this.revision = spec.revision;
+    this.config = freeze(spec.config);
+    const services: Record<string, unknown> = {};
+    for (const [name, { type }] of Object.entries(spec.services)) {
+      if (type === 'kv') services[name] = new Kv(name);
+    }
+    this.services = Object.freeze(services);
+  }
+}
+
+function freeze(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  for (const item of Object.values(value)) freeze(item);
+  return Object.freeze(value);
+}
+
+/** `context` of `init` and `destroy`. */
+export class InitContext {
+  readonly #home: Home;
+  readonly #log = new Logger(undefined);
+  constructor(home: Home) {
+    this.#home = home;
+  }
+  get bundle(): string {
+    return this.#home.bundle;
+  }
+  get revision(): string {
+    return this.#home.revision;
+  }
+  get config(): unknown {
+    return this.#home.config;
+  }
+  get services(): unknown {
+    return this.#home.services;
+  }
+  get state(): unknown {
+    return this.#home.state;
+  }
+  get log(): Logger {
+    return this.#log;
+  }
+}
+
+/** What a context knows of its call. */
+export interface ContextSource extends LogSubject {
+  readonly home: Home;
+  readonly deadline: number;
+  /** Set when somebody asked for the signal, or the call was aborted. */
+  controller: AbortController | undefined;
+}
+
+const dateNow = Date.now;
+
+/** `context` of a call, as the sdk describes it. */
+export class CallContext {
+  readonly #call: ContextSource;
+  #log: Logger | undefined;
+  constructor(call: ContextSource) {
+    this.#call = call;
+  }
+  get bundle(): string {
+    return this.#call.home.bundle;
+  }
+  get revision(): string {
+    return this.#call.home.revision;
+  }
+  get operationId(): string {
+    return this.#call.operationId;
+  }
+  get callId(): string {
+    return this.#call.id;
+  }
+  get deadline(): number {
+    return this.#call.deadline;
+  }
+  remainingMs(): number {
+    return Math.max(0, this.#call.deadline - dateNow());
+  }
+  get signal(): AbortSignal {
+    this.#call.controller ??= new AbortController();
+    return this.#call.controller.signal;
+  }
+  get log(): Logger {
+    this.#log ??= new Logger(this.#call);
+    return this.#log;
+  }
+  get config(): unknown {
+    return this.#call.home.config;
+  }
+  get services(): unknown {
+    return this.#call.home.services;
+  }
+  get state(): unknown {
+    return this.#call.home.state;
+  }
+}

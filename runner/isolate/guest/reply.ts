@@ -1,0 +1,154 @@
+import { ReplyFlag } from '../../../core/wire/envelope.ts';
+import { type Failure, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
+import { copyOf, viewOf } from './bytes.ts';
+import { type Finished, putReply } from './outbox.ts';
+
+/** What a func returned, as a reply. */
+
+const REPLY = Symbol.for('funcatron.reply');
+const { stringify } = JSON;
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+// oxlint-disable-next-line no-control-regex -- RFC 9110 §5.5: these are the characters a field value may not hold
+const BAD_VALUE = /[^\t\u0020-\u007e\u0080-\u00ff]/;
+const HEADERS_CHARS = 32 * 1024;
+/** Belong to one connection, or are made from the body: a func cannot set them. RFC 9110 §7.6.1. */
+const DROPPED: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+/** Why a value cannot be sent. */
+class Refusal {
+  readonly failure: Failure;
+  readonly message: string;
+  constructor(failure: Failure, message: string) {
+    this.failure = failure;
+    this.message = message;
+  }
+}
+
+/** Answers a call with what its func returned. */
+export function putResult(slot: number, operationId: string, value: unknown): void {
+  try {
+    putReply(toReply(slot, value));
+  } catch (thrown) {
+    if (thrown instanceof Refusal) putFailure(slot, thrown.failure, `func ${operationId} ${thrown.message}`);
+    else putFailure(slot, 'INVALID_RESPONSE', `func ${operationId} returned something that cannot be read`);
+  }
+}
+
+/** Answers a call with a failure of the table. */
+export function putFailure(slot: number, code: Failure, message: string): void {
+  const text = stringify({ code, message });
+  const status = FAILURES.indexOf(code);
+  putReply({ out: Out.failure, slot, status, flags: ReplyFlag.failed, meta: '', text, bytes: undefined });
+}
+
+function toReply(slot: number, value: unknown): Finished {
+  if (value === undefined) return make(slot, 204, 0, '', '', undefined);
+  if (typeof value === 'object' && value !== null && (value as { [REPLY]?: unknown })[REPLY] === true) {
+    const { status, body, headers } = value as { status: unknown; body: unknown; headers: unknown };
+    return toExact(slot, status, body, headers);
+  }
+  if (typeof value === 'string') return make(slot, 200, 0, TEXT_META, value, undefined);
+  const view = viewOf(value);
+  if (view !== undefined) return make(slot, 200, 0, BYTES_META, '', view);
+  return make(slot, 200, ReplyFlag.json, '', toJson(value), undefined);
+}
+
+const TEXT_TYPE = 'text/plain; charset=utf-8';
+const BYTES_TYPE = 'application/octet-stream';
+const JSON_TYPE = 'application/json';
+const TEXT_META = `{"headers":{"content-type":"${TEXT_TYPE}"}}`;
+const BYTES_META = `{"headers":{"content-type":"${BYTES_TYPE}"}}`;
+
+function toExact(slot: number, status: unknown, body: unknown, given: unknown): Finished {
+  if (typeof status !== 'number' || !Number.isInteger(status) || status < 200 || status > 599) {
+    throw new Refusal('INVALID_RESPONSE', `returned status ${String(status)}, which is not an integer from 200 to 599`);
+  }
+  const headers = toHeaders(given);
+  const isEmpty = body === undefined || status === 204 || status === 205 || status === 304;
+  if (isEmpty) return make(slot, status, 0, metaOf(headers), '', undefined);
+  const view = viewOf(body);
+  if (view !== undefined) return make(slot, status, 0, metaOf(headers, BYTES_TYPE), '', view);
+  if (typeof body === 'string') return make(slot, status, 0, metaOf(headers, TEXT_TYPE), body, undefined);
+  const text = toJson(body);
+  if (Object.keys(headers).length === 0) return make(slot, status, ReplyFlag.json, '', text, undefined);
+  return make(slot, status, 0, metaOf(headers, JSON_TYPE), text, undefined);
+}
+
+function make(
+  slot: number,
+  status: number,
+  flags: number,
+  meta: string,
+  text: string,
+  view: Uint8Array | undefined,
+): Finished {
+  const length = view === undefined ? text.length : view.length;
+  if (length > REPLY_BYTES) throw new Refusal('RESPONSE_TOO_LARGE', `returned more than ${REPLY_BYTES} bytes`);
+  return { out: Out.reply, slot, status, flags, meta, text, bytes: view === undefined ? undefined : copyOf(view) };
+}
+
+function toJson(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = stringify(value);
+  } catch (thrown) {
+    throw new Refusal('INVALID_RESPONSE', `returned a value that is not JSON: ${reasonOf(thrown)}`);
+  }
+  if (text === undefined) throw new Refusal('INVALID_RESPONSE', `returned a ${typeof value}, which is not JSON`);
+  return text;
+}
+
+/** The first line of V8's own words for a cycle or a BigInt; nothing of an error the bundle threw. */
+function reasonOf(thrown: unknown): string {
+  if (!(thrown instanceof TypeError)) return 'its toJSON threw';
+  const { message } = thrown;
+  const end = message.indexOf('\n');
+  return (end < 0 ? message : message.slice(0, end)).slice(0, 200);
+}
+
+function metaOf(headers: Record<string, string | string[]>, contentType?: string): string {
+  if (contentType !== undefined) headers['content-type'] ??= contentType;
+  for (const _name in headers) return stringify({ headers });
+  return '';
+}
+
+function toHeaders(given: unknown): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  if (given === undefined || given === null) return headers;
+  if (typeof given !== 'object') throw new Refusal('INVALID_RESPONSE', 'returned headers that are not an object');
+  let chars = 0;
+  for (const [key, value] of Object.entries(given)) {
+    const name = key.toLowerCase();
+    if (!TOKEN.test(name)) {
+      throw new Refusal('INVALID_RESPONSE', `returned a header named ${stringify(name.slice(0, 100))}`);
+    }
+    if (DROPPED.has(name) || value === undefined || value === null) continue;
+    const values: unknown[] = Array.isArray(value) ? value : [value];
+    const texts = values.map((item) => toHeaderValue(name, item));
+    for (const text of texts) chars += name.length + text.length;
+    if (chars > HEADERS_CHARS) throw new Refusal('INVALID_RESPONSE', 'returned headers longer than 32 KiB');
+    headers[name] = Array.isArray(value) ? texts : (texts[0] ?? '');
+  }
+  return headers;
+}
+
+function toHeaderValue(name: string, value: unknown): string {
+  if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') {
+    throw new Refusal('INVALID_RESPONSE', `returned header ${name} with a ${typeof value}`);
+  }
+  const text = String(value);
+  if (BAD_VALUE.test(text)) {
+    throw new Refusal('INVALID_RESPONSE', `returned header ${name} with a character that headers cannot hold`);
+  }
+  return text;
+}

@@ -1,0 +1,221 @@
+import { isUtf8 } from 'node:buffer';
+import { ERRORS } from '../../../core/errors.ts';
+import {
+  CallFlag,
+  encodeReplies,
+  Envelope,
+  type FailedReply,
+  RECORD_BYTES,
+  ReplyFlag,
+  type ReplyRecord,
+} from '../../../core/wire/envelope.ts';
+import { Cell, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
+import type { Realm } from './realm.ts';
+import { readBytes, writeBytes } from './window.ts';
+
+/** A call that is in the guest. */
+interface Entry {
+  readonly tag: number;
+  readonly id: Buffer;
+  readonly waitUs: number;
+  readonly enteredMs: number;
+  /** Unix ms on this machine. */
+  readonly deadline: number;
+  isAborted: boolean;
+}
+
+/** Sends a frame of replies. */
+type SendReplies = (tag: number, envelope: Buffer) => void;
+
+/** A frame of replies is closed when it is this long: the broker carries them as one message. */
+const REPLIES_BYTES = 1024 * 1024;
+/** The longest wait `setTimeout` takes. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** The calls in a worker: into the guest, and their replies out of it, coalesced per tag and turn. */
+export class Calls {
+  readonly #realm: Realm;
+  readonly #send: SendReplies;
+  readonly #entries: (Entry | undefined)[] = [];
+  readonly #free: number[] = [];
+  #replies = new Map<number, ReplyRecord[]>();
+  #timer: NodeJS.Timeout | undefined;
+  #wakeAt = Infinity;
+
+  constructor(realm: Realm, send: SendReplies) {
+    this.#realm = realm;
+    this.#send = send;
+  }
+
+  /** Enters every call of an envelope into the guest; the guest runs up to the first `await` of each. */
+  enter(tag: number, clockOffsetMs: number, bytes: Buffer): void {
+    const receivedMs = performance.now();
+    const now = Date.now();
+    const envelope = new Envelope(bytes);
+    for (let index = 0; index < envelope.count; index++) {
+      const deadline = envelope.deadline(index) + clockOffsetMs;
+      if (deadline <= now) this.#expire(tag, envelope.id(index));
+      else this.#enter(tag, envelope, index, deadline, receivedMs);
+    }
+  }
+
+  #enter(tag: number, envelope: Envelope, index: number, deadline: number, receivedMs: number): void {
+    const { guest } = this.#realm;
+    const id = envelope.id(index);
+    const flags = envelope.callFlags(index);
+    const enteredMs = performance.now();
+    const slot = this.#free.pop() ?? this.#entries.length;
+    const waitUs = Math.round((enteredMs - receivedMs) * 1000);
+    this.#entries[slot] = { tag, id, waitUs, enteredMs, deadline, isAborted: false };
+    this.#wakeBy(deadline);
+    const text = this.#passBody(envelope, index, flags);
+    try {
+      guest.enter(
+        slot,
+        envelope.operation(index),
+        flags,
+        envelope.attempt(index),
+        id.readInt32BE(0),
+        id.readInt32BE(4),
+        id.readInt32BE(8),
+        id.readInt32BE(12),
+        deadline,
+        envelope.meta(index).toString(),
+        text,
+      );
+    } catch {
+      // Never looked at: it is a guest's value. The bootstrap catches all but an overflow of the stack.
+      this.#fail(slot, 'FUNC_ERROR', 'the func could not be run');
+    }
+  }
+
+  /** The body as text where it is text; else it goes through the window and the guest has it before it enters. */
+  #passBody(envelope: Envelope, index: number, flags: number): string | undefined {
+    if (envelope.bodyBytes(index) === 0) return undefined;
+    const body = envelope.body(index);
+    if ((flags & CallFlag.text) !== 0) {
+      const text = body.toString();
+      // U+FFFD stands for malformed bytes, or for itself; looking for it costs nothing in a string of one-byte characters.
+      if (!text.includes('\ufffd') || isUtf8(body)) return text;
+    }
+    writeBytes(this.#realm, body);
+    return undefined;
+  }
+
+  /** Takes over a reply that the guest has just handed out. */
+  takeReply(text: string): void {
+    const { cells, guest } = this.#realm;
+    const slot = cells[Cell.id] ?? -1;
+    const entry = this.#entries[slot];
+    if (entry === undefined) return;
+    if (cells[Cell.out] === Out.failure) {
+      const code = FAILURES[cells[Cell.status] ?? 0] ?? 'FUNC_ERROR';
+      this.#put(slot, entry, ERRORS[code].status, ReplyFlag.failed, '', text);
+      return;
+    }
+    const body = readBytes(this.#realm) ?? text;
+    const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+    if (length > REPLY_BYTES) {
+      this.#fail(slot, 'RESPONSE_TOO_LARGE', `a reply of ${length} bytes is longer than ${REPLY_BYTES}`);
+      return;
+    }
+    const meta = cells[Cell.meta] === 1 ? guest.takeMeta() : '';
+    this.#put(slot, entry, cells[Cell.status] ?? 500, cells[Cell.flags] ?? 0, meta, body);
+  }
+
+  /** Tells the guest that nobody waits for these calls any more. */
+  cancel(ids: Buffer): void {
+    for (let at = 0; at + 16 <= ids.length; at += 16) {
+      const id = ids.subarray(at, at + 16);
+      const slot = this.#entries.findIndex((entry) => entry !== undefined && entry.id.equals(id));
+      if (slot >= 0) this.#abort(slot, 0);
+    }
+  }
+
+  /** Sends the replies of this turn: one frame a tag, or several where they are long. */
+  flush(): void {
+    if (this.#replies.size === 0) return;
+    const replies = this.#replies;
+    this.#replies = new Map();
+    for (const [tag, records] of replies) this.#sendAll(tag, records);
+  }
+
+  #sendAll(tag: number, records: ReplyRecord[]): void {
+    let start = 0;
+    let bytes = 0;
+    for (let index = 0; index < records.length; index++) {
+      bytes += RECORD_BYTES + (records[index]?.meta.length ?? 0) + (records[index]?.body?.length ?? 0);
+      if (bytes < REPLIES_BYTES) continue;
+      this.#send(tag, encodeReplies(records.slice(start, index + 1)));
+      start = index + 1;
+      bytes = 0;
+    }
+    if (start === 0) this.#send(tag, encodeReplies(records));
+    else if (start < records.length) this.#send(tag, encodeReplies(records.slice(start)));
+  }
+
+  #expire(tag: number, id: Buffer): void {
+    const body = failure('TIMEOUT', 'the deadline had passed before the func started');
+    const { status } = ERRORS.TIMEOUT;
+    this.#add(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body });
+  }
+
+  #fail(slot: number, code: 'FUNC_ERROR' | 'RESPONSE_TOO_LARGE', message: string): void {
+    const entry = this.#entries[slot];
+    if (entry !== undefined) {
+      this.#put(slot, entry, ERRORS[code].status, ReplyFlag.failed, '', failure(code, message));
+    }
+  }
+
+  #put(slot: number, entry: Entry, status: number, flags: number, meta: string, body: Buffer | string): void {
+    this.#entries[slot] = undefined;
+    this.#free.push(slot);
+    const funcUs = Math.round((performance.now() - entry.enteredMs) * 1000);
+    this.#add(entry.tag, { id: entry.id, status, flags, waitUs: entry.waitUs, funcUs, meta, body });
+  }
+
+  #add(tag: number, record: ReplyRecord): void {
+    const records = this.#replies.get(tag);
+    if (records === undefined) this.#replies.set(tag, [record]);
+    else records.push(record);
+  }
+
+  /** One timer for all deadlines: it wakes at the earliest one it knew of and looks for the next. */
+  #wakeBy(deadline: number): void {
+    if (deadline >= this.#wakeAt) return;
+    clearTimeout(this.#timer);
+    this.#wakeAt = deadline;
+    this.#timer = setTimeout(() => this.#wake(), Math.min(deadline - Date.now() + 1, LONGEST_MS));
+  }
+
+  #wake(): void {
+    const now = Date.now();
+    let next = Infinity;
+    for (const [slot, entry] of this.#entries.entries()) {
+      if (entry === undefined || entry.isAborted) continue;
+      if (entry.deadline <= now) this.#abort(slot, 1);
+      else next = Math.min(next, entry.deadline);
+    }
+    this.#wakeAt = Infinity;
+    this.#wakeBy(next);
+    this.onAborted();
+  }
+
+  #abort(slot: number, why: 0 | 1): void {
+    const entry = this.#entries[slot];
+    if (entry === undefined || entry.isAborted) return;
+    entry.isAborted = true;
+    try {
+      this.#realm.guest.abort(slot, why);
+    } catch {
+      // A guest's value, never looked at; the call goes on without its signal.
+    }
+  }
+
+  /** Called after deadlines have aborted calls outside of any frame: the guest has work. */
+  onAborted: () => void = () => undefined;
+}
+
+function failure(code: FailedReply['code'], message: string): string {
+  return JSON.stringify({ code, message } satisfies FailedReply);
+}

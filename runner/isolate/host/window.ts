@@ -1,0 +1,27 @@
+import { Cell, WINDOW_BYTES } from '../bridge.ts';
+import type { Realm } from './realm.ts';
+
+/** Bytes across the bridge, a window at a time. */
+
+/** Gives the guest bytes for its next `enter` or `settle`. */
+export function writeBytes(realm: Realm, bytes: Buffer): void {
+  const { guest, window } = realm;
+  guest.announce(bytes.length);
+  for (let at = 0; at < bytes.length; at += WINDOW_BYTES) {
+    const length = bytes.copy(window, 0, at, at + WINDOW_BYTES);
+    guest.receive(at, length);
+  }
+}
+
+/** The bytes of what the guest has just handed out, if it has any. */
+export function readBytes(realm: Realm): Buffer | undefined {
+  const { cells, guest, window } = realm;
+  const length = cells[Cell.bytes] ?? -1;
+  if (length < 0) return undefined;
+  const bytes = Buffer.allocUnsafe(length);
+  for (let at = 0; at < length; at += WINDOW_BYTES) {
+    guest.takeBytes(at);
+    window.copy(bytes, at, 0, Math.min(WINDOW_BYTES, length - at));
+  }
+  return bytes;
+}

@@ -1,0 +1,113 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+/** How a worker's process is started, and how its memory is limited. What every wall costs and stops: docs/security.md. */
+
+const MiB = 1024 * 1024;
+/** Beside its heap a worker has a young generation, compiled code and buffers on their way. */
+const EXTRA_BYTES = 64 * MiB;
+
+/** util-linux, where the machine has it. Looked for in fixed places: the environment is not ours to read. */
+const FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin'];
+
+function findProgram(name: string): string | undefined {
+  return FOLDERS.map((folder) => join(folder, name)).find((file) => existsSync(file));
+}
+
+/** What this machine offers beside Node itself. */
+export interface Walls {
+  /** Makes the kernel kill the child when its runner dies: EOF on fd 3 does not stop a loop. */
+  readonly setpriv: string | undefined;
+  /** Sets RLIMIT_DATA of another process. */
+  readonly prlimit: string | undefined;
+}
+
+export function findWalls(): Walls {
+  return { setpriv: findProgram('setpriv'), prlimit: findProgram('prlimit') };
+}
+
+/** `--permission` denies files, processes, workers, addons, inspector and (from Node 26) the network. */
+function nodeArguments(insideDir: string, memoryMb: number): string[] {
+  return [
+    '--permission',
+    ...['host.cjs', 'guest.js', 'guest.cache', 'parse.cjs'].map((name) => `--allow-fs-read=${join(insideDir, name)}`),
+    '--disallow-code-generation-from-strings',
+    '--frozen-intrinsics',
+    '--disable-proto=delete',
+    '--no-addons',
+    '--no-warnings',
+    '--unhandled-rejections=none',
+    `--max-old-space-size=${memoryMb}`,
+    // One helper thread for the collector: a worker is one of many on its machine.
+    '--v8-pool-size=1',
+    join(insideDir, 'host.cjs'),
+  ];
+}
+
+/**
+ * Starts a worker's process: empty environment, a session of its own, fd 3 as its only way out. A socket, so that both
+ * sides write to it; stderr is a pipe, because V8 says there that it ran out of memory.
+ */
+export function launch(walls: Walls, insideDir: string, memoryMb: number, niceness: number): ChildProcess {
+  const node = [process.execPath, ...nodeArguments(insideDir, memoryMb)];
+  const guard = walls.setpriv === undefined ? [] : [walls.setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--'];
+  const [program = process.execPath, ...args] = [...guard, ...node];
+  const child = spawn(program, args, {
+    cwd: '/',
+    env: {},
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  if (child.pid !== undefined && niceness !== 0) lowerPriority(child.pid, niceness);
+  return child;
+}
+
+/** At once, while the process has one thread: those it makes later inherit its niceness. */
+function lowerPriority(pid: number, niceness: number): void {
+  try {
+    setPriority(pid, Math.min(niceness, constants.priority.PRIORITY_LOW));
+  } catch {
+    // Already gone: its exit says why.
+  }
+}
+
+/** Memory of a process now, from /proc; `undefined` where there is none (not Linux, or the process is gone). */
+export interface ProcessMemory {
+  /** Private writable memory it has asked for: what RLIMIT_DATA counts. */
+  readonly dataBytes: number;
+  readonly residentBytes: number;
+}
+
+export function readMemory(pid: number): ProcessMemory | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+    return { dataBytes: field(status, 'VmData'), residentBytes: field(status, 'VmRSS') };
+  } catch {
+    return undefined;
+  }
+}
+
+function field(status: string, name: string): number {
+  const found = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status);
+  return Number(found?.[1] ?? 0) * 1024;
+}
+
+/** Most resident memory of a worker that used `idleBytes` before it had a bundle. */
+export function residentLimit(idleBytes: number, memoryMb: number): number {
+  return idleBytes + memoryMb * MiB + EXTRA_BYTES;
+}
+
+/**
+ * Limits the data a process may ask for to what it has now and the bundle's budget: an ArrayBuffer too many becomes a
+ * RangeError in the guest, a heap too large ends the child. Node reserves some 580 MB while idle, so the limit is measured.
+ * Does nothing where the machine has no `prlimit` or no /proc.
+ */
+export async function limitMemory(walls: Walls, pid: number, memoryMb: number): Promise<void> {
+  const memory = readMemory(pid);
+  if (walls.prlimit === undefined || memory === undefined) return;
+  const data = memory.dataBytes + memoryMb * MiB + EXTRA_BYTES;
+  await promisify(execFile)(walls.prlimit, ['--pid', String(pid), `--data=${data}:${data}`, '--core=0:0']);
+}

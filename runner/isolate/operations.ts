@@ -1,0 +1,78 @@
+import { toFuncatronError } from '../../core/errors.ts';
+import { MAX_OPERATIONS, OPERATION_BYTES } from './bridge.ts';
+import { type Channel, FrameKind } from './channel.ts';
+import type { GuestOperation, GuestResult, WorkerEvents } from './isolate.ts';
+
+/** What a worker asked its runner to do and still waits for. */
+export class Operations {
+  readonly #channel: Channel;
+  readonly #events: Pick<WorkerEvents, 'onOperation'>;
+  readonly #pending = new Map<number, AbortController>();
+
+  constructor(channel: Channel, events: Pick<WorkerEvents, 'onOperation'>) {
+    this.#channel = channel;
+    this.#events = events;
+  }
+
+  /** Starts the operation of a frame; throws when the frame is not one. */
+  begin(frame: Buffer): void {
+    const id = frame.readUInt32BE(0);
+    const jsonEnd = 8 + frame.readUInt32BE(4);
+    const { name, args } = JSON.parse(frame.toString('utf8', 8, jsonEnd)) as Record<string, unknown>;
+    if (typeof name !== 'string' || typeof args !== 'object' || args === null) throw new TypeError('bad operation');
+    if (this.#pending.has(id)) throw new TypeError(`operation ${id} twice`);
+    if (this.#pending.size >= MAX_OPERATIONS) {
+      return this.#settle(id, 0, {
+        code: 'SERVICE_BUSY',
+        message: `more than ${MAX_OPERATIONS} operations are pending`,
+      });
+    }
+    const controller = new AbortController();
+    this.#pending.set(id, controller);
+    void this.#run(
+      id,
+      { name, args: args as GuestOperation['args'], bytes: frame.subarray(jsonEnd) },
+      controller.signal,
+    );
+  }
+
+  /** Aborts the operations of a cancel frame. */
+  abandon(ids: Buffer): void {
+    for (let at = 0; at + 4 <= ids.length; at += 4) this.#forget(ids.readUInt32BE(at));
+  }
+
+  /** Aborts all: the worker is gone. */
+  close(): void {
+    for (const id of this.#pending.keys()) this.#forget(id);
+  }
+
+  #forget(id: number): void {
+    const controller = this.#pending.get(id);
+    this.#pending.delete(id);
+    controller?.abort();
+  }
+
+  async #run(id: number, request: GuestOperation, signal: AbortSignal): Promise<void> {
+    let done: 0 | 1 = 1;
+    let outcome: GuestResult;
+    try {
+      outcome = await this.#events.onOperation(request, signal);
+      const bytes = outcome.bytes?.length ?? 0;
+      if (bytes > OPERATION_BYTES) throw new Error(`${request.name}: ${bytes} bytes are more than ${OPERATION_BYTES}`);
+    } catch (thrown) {
+      const { code, message } = toFuncatronError(thrown);
+      done = 0;
+      outcome = { result: { code, message } };
+    }
+    if (this.#pending.delete(id)) this.#settle(id, done, outcome.result, outcome.bytes);
+  }
+
+  #settle(id: number, done: 0 | 1, result: GuestResult['result'], bytes?: Buffer): void {
+    const json = Buffer.from(JSON.stringify(result));
+    const head = Buffer.allocUnsafe(9);
+    head.writeUInt32BE(id, 0);
+    head[4] = done;
+    head.writeUInt32BE(json.length, 5);
+    this.#channel.send(FrameKind.opResult, head, json, ...(bytes === undefined ? [] : [bytes]));
+  }
+}

@@ -1,0 +1,62 @@
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { FuncatronError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import type { IsolateKind } from './isolate.ts';
+import { findWalls, launch } from './launch.ts';
+import { MemoryWatch } from './memory-watch.ts';
+import { ProcessWorker } from './process-worker.ts';
+
+export interface ProcessIsolateOptions {
+  readonly log: Log;
+  /** Starts workers although this Node leaves the network open to them. */
+  readonly allowWeakIsolation: boolean;
+  /** Folder of the built host and guest; default: `dist/inside` of this package. */
+  readonly insideDir?: string;
+  /** Added to the priority number of every worker, so that the runner answers while they compute. */
+  readonly niceness?: number;
+}
+
+/** From this version on `--permission` denies the network. */
+const NODE_MAJOR = 26;
+
+/**
+ * The default isolate: a hardened vm context in a locked-down child process per worker (notes/isolation.md §3, protocol §5).
+ * Nothing is started or looked for before the first worker.
+ */
+export function createProcessIsolate(options: ProcessIsolateOptions): IsolateKind {
+  const { log, allowWeakIsolation, insideDir = findInside(), niceness = 10 } = options;
+  const watch = new MemoryWatch();
+  let walls: ReturnType<typeof findWalls> | undefined;
+  return {
+    name: 'process',
+    async start(spec, events) {
+      refuseWeak(allowWeakIsolation);
+      walls ??= findWalls();
+      const child = launch(walls, insideDir, spec.memoryMb, niceness);
+      const worker = new ProcessWorker({ child, spec, events, walls, watch, log });
+      await worker.started;
+      return worker;
+    },
+  };
+}
+
+function refuseWeak(isAllowed: boolean): void {
+  const major = Number(process.versions.node.split('.')[0]);
+  if (major >= NODE_MAJOR || isAllowed) return;
+  throw new FuncatronError(
+    'WEAK_ISOLATION',
+    `Node ${process.versions.node} leaves the network open to workers; Node ${NODE_MAJOR} closes it`,
+    {
+      data: {
+        hint: 'run on the Node that npm ci brings (bin/funcatron does), or allow it with --allow-weak-isolation',
+      },
+    },
+  );
+}
+
+/** From a checkout this file is runner/isolate/process.ts, compiled it is dist/runner/isolate/process.js. */
+function findInside(): string {
+  const places = ['../../dist/inside', '../../inside'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+  return places.find((place) => existsSync(place)) ?? places[0] ?? '';
+}

@@ -1,0 +1,66 @@
+import type { LogLine } from '../../core/wire/control.ts';
+import { LOG_LEVELS, type LogLevel } from '../../core/log.ts';
+import { LOG_LINE_CHARS } from './bridge.ts';
+import type { WorkerEvents } from './isolate.ts';
+import type { MapPositions } from './source-position.ts';
+
+/** A worker may write so many lines a second, and twice that at once; more are dropped and counted. */
+const LINES_PER_SECOND = 1000;
+
+/** Lines from a worker: checked, bounded, their stacks said in the author's files. */
+export class WorkerLog {
+  readonly #events: Pick<WorkerEvents, 'onLog'>;
+  readonly #mapPositions: MapPositions;
+  #tokens = 2 * LINES_PER_SECOND;
+  #filledMs = performance.now();
+  #dropped = 0;
+
+  constructor(events: Pick<WorkerEvents, 'onLog'>, mapPositions: MapPositions) {
+    this.#events = events;
+    this.#mapPositions = mapPositions;
+  }
+
+  /** Takes a frame: a JSON list of lines; throws when it is not one. */
+  write(payload: Buffer): void {
+    const lines: unknown = JSON.parse(payload.toString());
+    if (!Array.isArray(lines)) throw new TypeError('log frame is not a list');
+    this.#fill();
+    for (const line of lines) this.#writeOne(line as Record<string, unknown>);
+  }
+
+  #fill(): void {
+    const now = performance.now();
+    const gained = ((now - this.#filledMs) / 1000) * LINES_PER_SECOND;
+    this.#tokens = Math.min(2 * LINES_PER_SECOND, this.#tokens + gained);
+    this.#filledMs = now;
+  }
+
+  #writeOne(line: Record<string, unknown>): void {
+    const dropped = this.#dropped + (Number(line['dropped']) || 0);
+    if (this.#tokens < 1) {
+      this.#dropped = dropped + 1;
+      return;
+    }
+    this.#tokens--;
+    this.#dropped = 0;
+    const { time, level, message, operationId, callId, fields } = line;
+    this.#events.onLog({
+      time: typeof time === 'number' ? time : Date.now(),
+      level: LOG_LEVELS.includes(level as LogLevel) ? (level as LogLine['level']) : 'info',
+      message: String(message).slice(0, LOG_LINE_CHARS),
+      ...(typeof operationId === 'string' ? { operationId } : {}),
+      ...(typeof callId === 'string' ? { callId } : {}),
+      ...(isFields(fields) ? { fields: this.#mapped(fields) } : {}),
+      ...(dropped > 0 ? { dropped } : {}),
+    });
+  }
+
+  #mapped(fields: Record<string, unknown>): Record<string, unknown> {
+    const { stack } = fields;
+    return typeof stack === 'string' ? { ...fields, stack: this.#mapPositions(stack) } : fields;
+  }
+}
+
+function isFields(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

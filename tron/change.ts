@@ -1,0 +1,133 @@
+import { FuncatronError, toFuncatronError } from '../core/errors.ts';
+import { compareEpochs, type Epoch, type RunnerReport } from '../core/wire/control.ts';
+import { eventTopology } from '../core/wire/topology.ts';
+import type { Leading } from './leading.ts';
+import { revisionKey } from './planner.ts';
+import { failChange, finishChange, flipChange, requireBundle, type Change } from './registry.ts';
+import { watch } from './watch.ts';
+
+/**
+ * Carries out the change a bundle's entry holds, from the phase it is in (a new leader resumes what the one before
+ * began): load the target everywhere → flip the routes → every frontend follows. On any failure what was live before
+ * is live again.
+ * @throws DEPLOY_FAILED with the func's own error, NO_RUNNER, BROKER_DOWN, NO_LEADER (the next leader goes on)
+ */
+export async function runChange(leading: Leading, name: string): Promise<void> {
+  const { registry, reconciler, log } = leading;
+  const change = changeOf(leading, name);
+  const endsAt = performance.now() + leading.limits.deployTimeoutMs;
+  try {
+    if (change.phase === 'loading') {
+      await load(leading, name, change, endsAt);
+      await registry.updateBundle(name, (bundle) => flipChange(bundle, change, Date.now()));
+    }
+    await follow(leading, name, await reconciler.apply(), endsAt);
+    // A removal stays under way until its revisions have drained.
+    if (change.kind === 'remove') return;
+    await registry.updateBundle(name, (bundle) => finishChange(bundle, change, Date.now()));
+    log.info({ bundle: name, kind: change.kind, live: change.target, epoch: reconciler.epoch }, 'the change is live');
+  } catch (thrown) {
+    const error = toFuncatronError(thrown);
+    if (error.code === 'NO_LEADER') throw error;
+    log.warn({ bundle: name, kind: change.kind, code: error.code, reason: error.message }, 'the change was taken back');
+    await registry.updateBundle(name, (bundle) => failChange(bundle, bundle.change ?? change, Date.now(), error));
+    await reconciler.apply();
+    throw error;
+  }
+}
+
+function changeOf(leading: Leading, name: string): Change {
+  const { change } = requireBundle(leading.registry.state, name);
+  if (change === undefined) throw new FuncatronError('INTERNAL', `no change of bundle ${name} is under way`);
+  return change;
+}
+
+/** Brings the target's revisions up on every runner, and the bundle's event queues into being beside it. */
+async function load(leading: Leading, name: string, change: Change, endsAt: number): Promise<void> {
+  const revisions = Object.keys(change.target);
+  if (revisions.length === 0) return;
+  const { broker, reconciler, retiring } = leading;
+  for (const revision of revisions) await retiring.get(revisionKey(name, revision));
+  const epoch = await reconciler.apply();
+  const topology = eventTopology(name);
+  await Promise.all([broker.declare(topology), loaded(leading, name, revisions, epoch, endsAt)]);
+  // Durable, and the runners' from now on: declaring it again at a reconnect would bring a purged bundle's queues back.
+  broker.forget((topology.queues ?? []).map((queue) => queue.name));
+}
+
+async function loaded(
+  leading: Leading,
+  bundle: string,
+  revisions: readonly string[],
+  epoch: Epoch,
+  endsAt: number,
+): Promise<void> {
+  const { roster, limits, signal } = leading;
+  // A runner that lives has reported by then.
+  const noRunnerAt = performance.now() + limits.memberLostMs;
+  const waitsFor = (runner: RunnerReport): boolean =>
+    compareEpochs(runner.epoch, epoch) < 0 || !revisions.every((revision) => isReady(runner, bundle, revision));
+  const isLoaded = (): boolean => {
+    const runners = roster.runners.filter((runner) => !roster.isPresumed(runner.id));
+    if (runners.length === 0 && performance.now() > noRunnerAt) throw noRunner(bundle, limits.memberLostMs);
+    return roster.isSettled && runners.length > 0 && !runners.some(waitsFor);
+  };
+  const timeoutMs = endsAt - performance.now();
+  if (await watch(isLoaded, { sources: [(listener) => roster.onChange(listener)], timeoutMs, signal })) return;
+  if (roster.runners.length === 0) throw noRunner(bundle, limits.deployTimeoutMs);
+  const missing = roster.runners.filter(waitsFor).map((runner) => runner.id);
+  throw new FuncatronError(
+    'DEPLOY_FAILED',
+    `${bundle}@${revisions.join(', ')} was not ready within ${limits.deployTimeoutMs} ms on ${missing.join(', ')}`,
+    { data: { runners: missing, hint: 'look at the log of these runners; --deploy-timeout-ms gives them longer' } },
+  );
+
+  /** Reports from before `epoch` speak of an earlier attempt. */
+  function isReady(runner: RunnerReport, name: string, revision: string): boolean {
+    const held = runner.revisions.find((entry) => entry.bundle === name && entry.revision === revision);
+    if (held?.state === 'failed') throw notLoaded(name, revision, runner.id, held.error);
+    return held?.state === 'ready';
+  }
+}
+
+function notLoaded(
+  bundle: string,
+  revision: string,
+  runner: string,
+  error: { readonly code: string; readonly message: string } | undefined,
+): FuncatronError {
+  const why = error?.message ?? 'it gave no reason';
+  return new FuncatronError('DEPLOY_FAILED', `${bundle}@${revision} did not come up: ${why}`, {
+    data: { runner, ...(error === undefined ? {} : { error }), hint: 'mend the bundle and deploy it again' },
+  });
+}
+
+function noRunner(bundle: string, waitedMs: number): FuncatronError {
+  return new FuncatronError('NO_RUNNER', `no runner reported within ${waitedMs} ms, so ${bundle} has nowhere to run`, {
+    data: { retryAfterS: 5, hint: 'start one with `funcatron runner`, on the same broker and store as this tron' },
+  });
+}
+
+/** Waits until every frontend acts on `epoch`; no frontends are fine. */
+async function follow(leading: Leading, bundle: string, epoch: Epoch, endsAt: number): Promise<void> {
+  const { roster, limits, signal } = leading;
+  const follows = (): boolean => {
+    const late = roster.frontends.filter((frontend) => compareEpochs(frontend.epoch, epoch) < 0);
+    for (const frontend of roster.frontends) {
+      if (late.includes(frontend) || !Object.hasOwn(frontend.failures, bundle)) continue;
+      const why = frontend.failures[bundle] ?? '';
+      throw new FuncatronError('DEPLOY_FAILED', `frontend ${frontend.id} cannot route ${bundle}: ${why}`, {
+        data: { frontend: frontend.id },
+      });
+    }
+    return roster.isSettled && late.length === 0;
+  };
+  const timeoutMs = endsAt - performance.now();
+  if (await watch(follows, { sources: [(listener) => roster.onChange(listener)], timeoutMs, signal })) return;
+  const late = roster.frontends.filter((frontend) => compareEpochs(frontend.epoch, epoch) < 0).map(({ id }) => id);
+  throw new FuncatronError(
+    'DEPLOY_FAILED',
+    `the new routes of ${bundle} were not taken within ${limits.deployTimeoutMs} ms by ${late.join(', ')}`,
+    { data: { frontends: late, hint: 'look at the log of these frontends' } },
+  );
+}

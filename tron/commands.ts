@@ -1,0 +1,67 @@
+import { FuncatronError, isErrorCode, type ErrorData } from '../core/errors.ts';
+import type { FrontendReport, RunnerReport } from '../core/wire/control.ts';
+import type { Weights } from './registry.ts';
+
+/** What only the leading Tron can do. Any Tron takes the request; followers hand it on. */
+export type Command =
+  | { readonly type: 'deploy'; readonly bundle: string; readonly digest: string; readonly goLive: boolean }
+  | { readonly type: 'alias'; readonly bundle: string; readonly weights: Weights }
+  | { readonly type: 'rollback'; readonly bundle: string }
+  | { readonly type: 'remove'; readonly bundle: string; readonly purge: boolean }
+  | {
+      readonly type: 'scale';
+      readonly bundle: string;
+      readonly workers: { readonly min: number; readonly max: number };
+    }
+  | { readonly type: 'members' };
+
+/** What a command leads to. */
+export interface Outcome {
+  /** Whether the deployed revision was there before. */
+  readonly isKnown?: boolean;
+  /** What is live now. */
+  readonly live?: Weights;
+  /** Revisions that still drain. */
+  readonly draining?: readonly string[];
+  readonly members?: Members;
+}
+
+export interface Members {
+  readonly runners: readonly (RunnerReport & { readonly silentMs: number })[];
+  readonly frontends: readonly (FrontendReport & { readonly silentMs: number })[];
+}
+
+/** A command on its way to the leader. */
+export interface CommandMessage {
+  readonly v: 1;
+  /** The same on every attempt: a command that comes twice is carried out once. */
+  readonly id: string;
+  /** Unix ms after which nobody waits for it. */
+  readonly deadline: number;
+  readonly command: Command;
+}
+
+/** The answer to it: `outcome` or `error`. */
+export interface CommandReply {
+  readonly outcome?: Outcome;
+  readonly error?: { readonly code: string; readonly message: string; readonly data?: ErrorData };
+}
+
+/** The command in a message, or `undefined` when it is none of this version. */
+export function parseCommand(body: Buffer): CommandMessage | undefined {
+  try {
+    const value = JSON.parse(body.toString()) as Partial<CommandMessage> | null;
+    const isCommand = value?.v === 1 && typeof value.id === 'string' && typeof value.deadline === 'number';
+    return isCommand && typeof value.command?.type === 'string' ? (value as CommandMessage) : undefined;
+  } catch {
+    return undefined; // Not JSON: no command.
+  }
+}
+
+/** @throws what the leader answered */
+export function parseReply(body: Buffer): Outcome {
+  const { outcome, error } = JSON.parse(body.toString()) as CommandReply;
+  if (error === undefined) return outcome ?? {};
+  const code = isErrorCode(error.code) ? error.code : 'INTERNAL';
+  throw new FuncatronError(code, error.message, { data: error.data ?? {} });
+}

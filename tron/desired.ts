@@ -1,0 +1,77 @@
+import { eventQueue, callQueue } from '../core/wire/topology.ts';
+import type { BundleState, RevisionState, RunnerReport } from '../core/wire/control.ts';
+import { planAssignments, revisionKey, type Assignments } from './planner.ts';
+import { isWanted, type BundleEntry, type RegistryState, type RevisionEntry } from './registry.ts';
+
+/**
+ * What every runner should hold and every frontend should route by: the registry, spread over the runners that live.
+ * Pure; the same input gives the same text as JSON.
+ */
+export function desiredBundles(registry: RegistryState, runners: readonly RunnerReport[]): readonly BundleState[] {
+  const held = registry.bundles.flatMap((bundle) =>
+    heldRevisions(bundle).map((entry) => revisionKey(bundle.name, entry.revision)),
+  );
+  const assignments = planAssignments(
+    held,
+    runners.map((runner) => runner.id),
+  );
+  const ready = countReady(runners);
+  return registry.bundles.flatMap((bundle) => {
+    const revisions = heldRevisions(bundle).map((entry) => revisionState(bundle, entry, assignments, ready));
+    return revisions.length === 0 ? [] : [{ ...homeOf(bundle), revisions }];
+  });
+}
+
+/** The revisions of a bundle that some runner should hold: live, coming up, or draining. */
+export function heldRevisions(bundle: BundleEntry): readonly RevisionEntry[] {
+  return bundle.revisions.filter(({ revision }) => isWanted(bundle, revision) || revision in bundle.draining);
+}
+
+/** Name, place and weights; the newest live revision (or the newest coming up) says where its routes are. */
+function homeOf(bundle: BundleEntry): Omit<BundleState, 'revisions'> {
+  const held = heldRevisions(bundle);
+  const newest = held.findLast(({ revision }) => revision in bundle.live) ?? held.at(-1);
+  return {
+    name: bundle.name,
+    ...(newest?.host === undefined ? {} : { host: newest.host }),
+    basePath: newest?.basePath ?? '',
+    weights: bundle.live,
+    eventQueue: eventQueue(bundle.name),
+  };
+}
+
+function revisionState(
+  bundle: BundleEntry,
+  entry: RevisionEntry,
+  assignments: Assignments,
+  ready: ReadonlyMap<string, number>,
+): RevisionState {
+  const key = revisionKey(bundle.name, entry.revision);
+  return {
+    revision: entry.revision,
+    digest: entry.digest,
+    queue: callQueue(bundle.name, entry.revision).name,
+    batchMax: entry.batchMax,
+    runners: assignments.get(key) ?? [],
+    ready: ready.get(key) ?? 0,
+    phase: phaseOf(bundle, entry.revision),
+    ...(bundle.workers === undefined ? {} : { workers: bundle.workers }),
+  };
+}
+
+function phaseOf(bundle: BundleEntry, revision: string): RevisionState['phase'] {
+  if (revision in bundle.live) return 'serving';
+  return isWanted(bundle, revision) ? 'loading' : 'draining';
+}
+
+function countReady(runners: readonly RunnerReport[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const runner of runners) {
+    for (const held of runner.revisions) {
+      if (held.state !== 'ready') continue;
+      const key = revisionKey(held.bundle, held.revision);
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+  }
+  return counts;
+}

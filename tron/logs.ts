@@ -1,0 +1,144 @@
+import type { Broker, Consumer } from '../core/broker/broker.ts';
+import { backoffMs } from '../core/deadline.ts';
+import { delay, type Closable } from '../core/lifecycle.ts';
+import { LOG_LEVELS, type Log, type LogLevel } from '../core/log.ts';
+import type { LogLine } from '../core/wire/control.ts';
+import { listenerQueue, listenerTopology, logExchange } from '../core/wire/topology.ts';
+
+/** Lines kept of one bundle; the oldest go first. */
+const RING_LINES = 10_000;
+/** Bundles whose lines are kept; the one that has been quiet longest goes first. */
+const MAX_BUNDLES = 500;
+/** Messages that wait in the queue while this Tron is slow or away; the oldest go first. */
+const QUEUE_MESSAGES = 10_000;
+
+/** Which lines; an absent key takes all. */
+export interface LogFilter {
+  readonly bundle?: string | undefined;
+  /** The least level. */
+  readonly level?: LogLevel | undefined;
+  readonly call?: string | undefined;
+  /** Unix ms. */
+  readonly since?: number | undefined;
+}
+
+/** What funcs logged lately, in memory. */
+export interface Logs extends Closable {
+  /** The newest `limit` lines that match, oldest first. */
+  read(filter: LogFilter, limit: number): readonly LogLine[];
+  /** Calls back for every line that matches from now on; returns how to stop. */
+  follow(filter: LogFilter, listener: (line: LogLine) => void): () => void;
+}
+
+/** Listens to `funcatron.log` through a bounded queue of its own, in the background and through reconnects. */
+export function openLogs(options: { readonly broker: Broker; readonly id: string; readonly log: Log }): Logs {
+  const { broker, id, log } = options;
+  const rings = new Map<string, Ring>();
+  const followers = new Set<{ readonly filter: LogFilter; readonly listener: (line: LogLine) => void }>();
+  const queue = listenerQueue(logExchange.name, id);
+  const stop = new AbortController();
+  let consumer: Consumer | undefined;
+  let closing: Promise<void> | undefined;
+  const opening = open();
+
+  async function open(): Promise<void> {
+    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
+      try {
+        await broker.declare(listenerTopology(logExchange, id, ['#'], QUEUE_MESSAGES));
+        consumer = await broker.consume(queue, {}, (delivery) => hear(delivery.body));
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'cannot listen for log lines yet, trying again');
+        await delay(backoffMs(attempt), stop.signal);
+      }
+    }
+  }
+
+  function hear(body: Buffer): void {
+    for (const line of parseLines(body)) {
+      ringOf(line.bundle).push(line);
+      for (const { filter, listener } of followers) if (matches(line, filter)) listener(line);
+    }
+  }
+
+  /** The ring that was written last is the last of the map. */
+  function ringOf(bundle: string): Ring {
+    const ring = rings.get(bundle) ?? new Ring();
+    rings.delete(bundle);
+    rings.set(bundle, ring);
+    const [quietest] = rings.keys();
+    if (rings.size > MAX_BUNDLES && quietest !== undefined) rings.delete(quietest);
+    return ring;
+  }
+
+  async function close(): Promise<void> {
+    stop.abort();
+    await opening;
+    await consumer?.cancel();
+    // The queue expires by itself when the broker cannot be asked to delete it.
+    await broker.deleteQueue(queue).catch((error: unknown) => log.debug({ err: error }, 'the log queue stays'));
+  }
+
+  return {
+    read(filter, limit) {
+      const chosen = filter.bundle === undefined ? [...rings.values()] : [rings.get(filter.bundle) ?? new Ring()];
+      const lines = chosen.flatMap((ring) => ring.lines().filter((line) => matches(line, filter)));
+      // Runners send batches, so lines of several runners arrive out of order.
+      return lines.sort((a, b) => a.time - b.time).slice(-limit);
+    },
+    follow(filter, listener) {
+      const follower = { filter, listener };
+      followers.add(follower);
+      return () => followers.delete(follower);
+    },
+    close: () => (closing ??= close()),
+  };
+}
+
+/** The last `RING_LINES` lines of one bundle. */
+class Ring {
+  readonly #lines: LogLine[] = [];
+  #oldest = 0;
+
+  push(line: LogLine): void {
+    if (this.#lines.length < RING_LINES) {
+      this.#lines.push(line);
+      return;
+    }
+    this.#lines[this.#oldest] = line;
+    this.#oldest = (this.#oldest + 1) % RING_LINES;
+  }
+
+  lines(): LogLine[] {
+    return [...this.#lines.slice(this.#oldest), ...this.#lines.slice(0, this.#oldest)];
+  }
+}
+
+function matches(line: LogLine, { bundle, level, call, since }: LogFilter): boolean {
+  return (
+    (bundle === undefined || line.bundle === bundle) &&
+    (level === undefined || LOG_LEVELS.indexOf(line.level) >= LOG_LEVELS.indexOf(level)) &&
+    (call === undefined || line.callId === call) &&
+    (since === undefined || line.time >= since)
+  );
+}
+
+/** The lines of a message; what is no line is left out. */
+function parseLines(body: Buffer): readonly LogLine[] {
+  try {
+    const lines: unknown = JSON.parse(body.toString());
+    return Array.isArray(lines) ? (lines as unknown[]).filter(isLine) : [];
+  } catch {
+    return []; // Not JSON: no lines.
+  }
+}
+
+function isLine(value: unknown): value is LogLine {
+  const line = value as Partial<LogLine> | null;
+  return (
+    typeof line?.time === 'number' &&
+    typeof line.bundle === 'string' &&
+    typeof line.message === 'string' &&
+    LOG_LEVELS.some((level) => level === line.level)
+  );
+}

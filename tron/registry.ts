@@ -1,0 +1,286 @@
+import type { BundleRecord } from '../core/bundle/manifest.ts';
+import { batchMaxOf } from '../core/bundle/manifest.ts';
+import { FuncatronError, type ErrorCode, type ErrorData } from '../core/errors.ts';
+import type { Store } from '../core/store/store.ts';
+import type { FencedKey } from './fenced-key.ts';
+
+/** Where the registry is kept; only Trons read it. */
+export const REGISTRY_KEY = 'state/registry';
+
+/** Share of the calls by revision. */
+export type Weights = Readonly<Record<string, number>>;
+
+/** What was uploaded and what should be live: the cluster's whole memory beside the archives themselves. */
+export interface RegistryState {
+  readonly v: 1;
+  /** Of the leader that wrote it. */
+  readonly term: number;
+  /** Counts this term's writes, so that no two texts are equal. */
+  readonly n: number;
+  /** By name, sorted. A list, because a bundle may be called `constructor`. */
+  readonly bundles: readonly BundleEntry[];
+}
+
+export interface BundleEntry {
+  readonly name: string;
+  /** Oldest first. */
+  readonly revisions: readonly RevisionEntry[];
+  /** Where the alias `live` points. */
+  readonly live: Weights;
+  /** What was live before, oldest first; `rollback` takes the last. */
+  readonly history: readonly Weights[];
+  /** Revisions that get no more calls and are still held, since when (unix ms). */
+  readonly draining: Readonly<Record<string, number>>;
+  /** Set by `scale`; otherwise the manifest's. */
+  readonly workers?: { readonly min: number; readonly max: number };
+  /** The change under way; at most one a bundle. */
+  readonly change?: Change;
+  readonly lastChange?: LastChange;
+}
+
+export interface RevisionEntry {
+  readonly revision: string;
+  readonly digest: string;
+  readonly createdAt: number;
+  /** The document's `info.version`. */
+  readonly version: string;
+  readonly host?: string;
+  readonly basePath: string;
+  readonly batchMax: number;
+}
+
+/**
+ * A transaction on what is live. `loading`: the target's revisions come up, nothing is routed to them; → `flipped`:
+ * `live` is the target, frontends follow, what is no longer weighted drains; → gone, with `lastChange` telling how it
+ * ended. From `loading` a failure leads back to where it was, from `flipped` too, with the target's revisions draining.
+ */
+export interface Change {
+  /** Id of the command that asked for it. */
+  readonly command: string;
+  readonly kind: 'deploy' | 'alias' | 'rollback' | 'remove';
+  readonly target: Weights;
+  readonly previous: Weights;
+  readonly phase: 'loading' | 'flipped';
+  /** Unix ms. */
+  readonly startedAt: number;
+  /** With `remove`: the bundle's events and data go too. */
+  readonly purge: boolean;
+}
+
+export interface LastChange {
+  readonly command: string;
+  readonly kind: Change['kind'];
+  readonly at: number;
+  readonly target: Weights;
+  /** Why it failed; absent when it went well. */
+  readonly error?: { readonly code: ErrorCode; readonly message: string; readonly data: ErrorData };
+}
+
+/** Steps back that `rollback` can take. */
+const HISTORY_LENGTH = 20;
+
+export const EMPTY_REGISTRY: RegistryState = { v: 1, term: 0, n: 0, bundles: [] };
+
+/** @throws INTERNAL when the text is no registry of this version */
+export function parseRegistry(text: string | undefined): RegistryState {
+  if (text === undefined) return EMPTY_REGISTRY;
+  const state = JSON.parse(text) as Partial<RegistryState>;
+  if (state.v !== 1 || !Array.isArray(state.bundles)) {
+    throw new FuncatronError('INTERNAL', `the registry in the store is of version ${String(state.v)}, not 1`);
+  }
+  return state as RegistryState;
+}
+
+/** The registry as any Tron sees it. @throws STORE_DOWN */
+export async function readRegistry(store: Store): Promise<RegistryState> {
+  return parseRegistry((await store.get(REGISTRY_KEY))?.toString());
+}
+
+export function findBundle(state: RegistryState, name: string): BundleEntry | undefined {
+  return state.bundles.find((bundle) => bundle.name === name);
+}
+
+/** @throws NOT_FOUND */
+export function requireBundle(state: RegistryState, name: string): BundleEntry {
+  const bundle = findBundle(state, name);
+  if (bundle !== undefined) return bundle;
+  const known = state.bundles.map((entry) => entry.name).join(', ');
+  throw new FuncatronError('NOT_FOUND', `no bundle is called ${name}`, {
+    data: { hint: known === '' ? 'deploy one first' : `there are: ${known}` },
+  });
+}
+
+/** @throws NOT_FOUND */
+export function requireRevision(bundle: BundleEntry, revision: string): RevisionEntry {
+  const found = bundle.revisions.find((entry) => entry.revision === revision);
+  if (found !== undefined) return found;
+  throw new FuncatronError('NOT_FOUND', `bundle ${bundle.name} has no revision ${revision}`, {
+    data: { hint: `it has: ${bundle.revisions.map((entry) => entry.revision).join(', ')}` },
+  });
+}
+
+export function putBundle(state: RegistryState, bundle: BundleEntry): RegistryState {
+  const others = state.bundles.filter((entry) => entry.name !== bundle.name);
+  const bundles = [...others, bundle].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return { ...state, bundles };
+}
+
+export function dropBundle(state: RegistryState, name: string): RegistryState {
+  return { ...state, bundles: state.bundles.filter((entry) => entry.name !== name) };
+}
+
+/**
+ * Remembers an uploaded revision; the bundle is made when it is its first.
+ * @throws DIGEST_MISMATCH when another content has the same short name
+ */
+export function addRevision(state: RegistryState, record: BundleRecord): RegistryState {
+  const { name } = record.manifest;
+  const bundle = findBundle(state, name) ?? { name, revisions: [], live: {}, history: [], draining: {} };
+  const known = bundle.revisions.find((entry) => entry.revision === record.revision);
+  if (known !== undefined && known.digest !== record.digest) {
+    throw new FuncatronError(
+      'DIGEST_MISMATCH',
+      `revision ${record.revision} of ${name} is ${known.digest}, not ${record.digest}`,
+      { data: { hint: 'change anything in the bundle, so that it gets another digest' } },
+    );
+  }
+  if (known !== undefined) return state;
+  const entry: RevisionEntry = {
+    revision: record.revision,
+    digest: record.digest,
+    createdAt: record.createdAt,
+    version: record.api.version,
+    ...(record.api.host === undefined ? {} : { host: record.api.host }),
+    basePath: record.api.basePath,
+    batchMax: batchMaxOf(record.manifest.concurrency),
+  };
+  return putBundle(state, { ...bundle, revisions: [...bundle.revisions, entry] });
+}
+
+/** Begins a change. @throws DEPLOY_IN_PROGRESS when another one of this bundle is under way */
+export function startChange(bundle: BundleEntry, change: Omit<Change, 'previous' | 'phase'>): BundleEntry {
+  if (bundle.change !== undefined) {
+    throw new FuncatronError(
+      'DEPLOY_IN_PROGRESS',
+      `a ${bundle.change.kind} of ${bundle.name} has been under way since ${new Date(bundle.change.startedAt).toISOString()}`,
+      { data: { retryAfterS: 1, hint: 'wait until it is done, then ask again' } },
+    );
+  }
+  return {
+    ...bundle,
+    change: { ...change, previous: bundle.live, phase: 'loading' },
+  };
+}
+
+/** The target is live now; what it does not weigh drains. */
+export function flipChange(bundle: BundleEntry, change: Change, now: number): BundleEntry {
+  return {
+    ...bundle,
+    live: change.target,
+    draining: drain(bundle.draining, change.previous, change.target, now),
+    change: { ...change, phase: 'flipped' },
+  };
+}
+
+/** The change went well: what was live before goes to the history, or comes from it. */
+export function finishChange(bundle: BundleEntry, change: Change, now: number): BundleEntry {
+  const { change: _change, ...rest } = bundle;
+  return { ...rest, history: nextHistory(bundle.history, change), lastChange: lastChangeOf(change, now) };
+}
+
+/** Back to where it was before the change. */
+export function failChange(bundle: BundleEntry, change: Change, now: number, error: FuncatronError): BundleEntry {
+  const { change: _change, ...rest } = bundle;
+  const { code, message, data } = error;
+  const lastChange = { ...lastChangeOf(change, now), error: { code, message, data } };
+  if (change.phase === 'loading') return { ...rest, lastChange };
+  return {
+    ...rest,
+    live: change.previous,
+    draining: drain(bundle.draining, change.target, change.previous, now),
+    lastChange,
+  };
+}
+
+/** Whether calls go to the revision, or shall when the change under way is done. */
+export function isWanted(bundle: BundleEntry, revision: string): boolean {
+  return revision in bundle.live || (bundle.change?.phase === 'loading' && revision in bundle.change.target);
+}
+
+/** A drained revision is held no longer. */
+export function retireRevision(bundle: BundleEntry, revision: string): BundleEntry {
+  return { ...bundle, draining: omit(bundle.draining, [revision]) };
+}
+
+function lastChangeOf(change: Change, at: number): LastChange {
+  return { command: change.command, kind: change.kind, at, target: change.target };
+}
+
+function nextHistory(history: readonly Weights[], change: Change): readonly Weights[] {
+  if (change.kind === 'rollback') return history.slice(0, -1);
+  if (Object.keys(change.previous).length === 0) return history;
+  return [...history, change.previous].slice(-HISTORY_LENGTH);
+}
+
+function drain(draining: BundleEntry['draining'], from: Weights, to: Weights, now: number): BundleEntry['draining'] {
+  const next: Record<string, number> = { ...omit(draining, Object.keys(to)) };
+  for (const revision of Object.keys(from)) if (!(revision in to)) next[revision] ??= now;
+  return next;
+}
+
+function omit<T>(record: Readonly<Record<string, T>>, keys: readonly string[]): Readonly<Record<string, T>> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => !keys.includes(key)));
+}
+
+/**
+ * The registry of the leading Tron: the state in memory is the state in the store. Updates are carried out one after
+ * the other.
+ */
+export class Registry {
+  readonly #key: FencedKey;
+  readonly #listeners = new Set<() => void>();
+  #state: RegistryState;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(key: FencedKey, state: RegistryState) {
+    this.#key = key;
+    this.#state = state;
+  }
+
+  get state(): RegistryState {
+    return this.#state;
+  }
+
+  /** Calls back after every update; returns how to stop. */
+  onUpdate(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Computes the next state from the current one and writes it; the same state means nothing is written.
+   * @throws NO_LEADER, and what `next` throws
+   */
+  update(next: (state: RegistryState) => RegistryState | Promise<RegistryState>): Promise<RegistryState> {
+    const done = this.#last.then(() => this.#update(next));
+    // The next update waits for this one, whatever became of it.
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  /** As `update`, for one bundle that must exist. @throws NOT_FOUND */
+  updateBundle(name: string, next: (bundle: BundleEntry) => BundleEntry): Promise<RegistryState> {
+    return this.update((state) => putBundle(state, next(requireBundle(state, name))));
+  }
+
+  async #update(next: (state: RegistryState) => RegistryState | Promise<RegistryState>): Promise<RegistryState> {
+    const before = this.#state;
+    const changed = await next(before);
+    if (changed === before) return before;
+    const state = { ...changed, n: before.n + 1 };
+    await this.#key.write(JSON.stringify(state));
+    this.#state = state;
+    for (const listener of this.#listeners) listener();
+    return state;
+  }
+}

@@ -1,0 +1,97 @@
+import type { Broker, Consumer, Delivery, OutgoingMessage } from '../core/broker/broker.ts';
+import { backoffMs } from '../core/deadline.ts';
+import { FuncatronError } from '../core/errors.ts';
+import { newId } from '../core/id.ts';
+import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Log } from '../core/log.ts';
+import { callerQueue } from '../core/wire/topology.ts';
+
+/** Requests this process waits for at once; more are refused. */
+const MAX_WAITING = 1_000;
+
+/** Request and reply over the broker for single messages: a Tron's commands, and the public calls it makes. */
+export interface Replies extends Closable {
+  /**
+   * Sends the message with `reply_to` and a correlation id of its own, and settles with the answer, or with
+   * `undefined` when none came within `timeoutMs`.
+   * @throws BROKER_DOWN when it was not accepted, OVERLOADED when too many wait
+   */
+  request(
+    message: Omit<OutgoingMessage, 'properties'> & Partial<OutgoingMessage>,
+    timeoutMs: number,
+  ): Promise<Delivery | undefined>;
+}
+
+/** Opens `caller.<id>` in the background and keeps it open through reconnects. */
+export function openReplies(options: { readonly broker: Broker; readonly id: string; readonly log: Log }): Replies {
+  const { broker, id, log } = options;
+  const queue = callerQueue(id);
+  const waiting = new Map<string, (delivery: Delivery | undefined) => void>();
+  const stop = new AbortController();
+  let consumer: Consumer | undefined;
+  let closing: Promise<void> | undefined;
+  const opening = open();
+
+  async function open(): Promise<void> {
+    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
+      try {
+        await broker.declare({ queues: [queue] });
+        consumer = await broker.consume(queue.name, {}, hear);
+        return;
+      } catch (error) {
+        log.warn({ err: error, queue: queue.name }, 'cannot consume the reply queue yet, trying again');
+        await delay(backoffMs(attempt), stop.signal);
+      }
+    }
+  }
+
+  function hear(delivery: Delivery): void {
+    const settle = waiting.get(delivery.properties.correlationId ?? '');
+    if (settle === undefined) log.debug({ bytes: delivery.body.length }, 'a reply came late and was dropped');
+    else settle(delivery);
+  }
+
+  async function request(
+    message: Omit<OutgoingMessage, 'properties'> & Partial<OutgoingMessage>,
+    timeoutMs: number,
+  ): Promise<Delivery | undefined> {
+    if (waiting.size >= MAX_WAITING) {
+      throw new FuncatronError('OVERLOADED', `${waiting.size} requests of this tron wait for answers already`, {
+        data: { retryAfterS: 1 },
+      });
+    }
+    const correlationId = newId();
+    let timer: NodeJS.Timeout | undefined;
+    // The waiter is there before the message leaves.
+    const answer = new Promise<Delivery | undefined>((resolve) => {
+      waiting.set(correlationId, resolve);
+      timer = setTimeout(() => resolve(undefined), timeoutMs);
+    });
+    try {
+      const properties = { ...message.properties, correlationId, replyTo: queue.name, expirationMs: timeoutMs };
+      const outcome = consumer === undefined ? 'down' : await broker.publish({ ...message, properties });
+      if (outcome === 'accepted') return await answer;
+      throw new FuncatronError(
+        'BROKER_DOWN',
+        `the broker did not take a message for ${message.routingKey} (${outcome})`,
+        {
+          data: { retryAfterS: 1 },
+        },
+      );
+    } finally {
+      clearTimeout(timer);
+      waiting.delete(correlationId);
+    }
+  }
+
+  async function close(): Promise<void> {
+    stop.abort();
+    await opening;
+    for (const settle of waiting.values()) settle(undefined);
+    await consumer?.cancel();
+    // The queue expires by itself when the broker cannot be asked to delete it.
+    await broker.deleteQueue(queue.name).catch((error: unknown) => log.debug({ err: error }, 'the reply queue stays'));
+  }
+
+  return { request, close: () => (closing ??= close()) };
+}

@@ -1,0 +1,110 @@
+import type { Broker, Consumer, Delivery, OutgoingMessage } from '../core/broker/broker.ts';
+import { backoffMs } from '../core/deadline.ts';
+import { FuncatronError, PROBLEM_CONTENT_TYPE, toProblem } from '../core/errors.ts';
+import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Log } from '../core/log.ts';
+import {
+  callTopology,
+  deadQueue,
+  RESERVED_PREFIXES,
+  UNROUTED_QUEUE,
+  unroutedDeadTopology,
+} from '../core/wire/topology.ts';
+
+const PREFETCH = 64;
+
+/**
+ * Sees to public messages that no bundle takes (`funcatron.unrouted`): who waits for an answer gets 404 NO_ROUTE, the
+ * rest is kept as dead letters. Every Tron does this, leading or not. `onMessage` counts them.
+ */
+export function openUnrouted(options: {
+  readonly broker: Broker;
+  readonly log: Log;
+  onMessage(outcome: 'answered' | 'dead'): void;
+}): Closable {
+  const { broker, log } = options;
+  const stop = new AbortController();
+  let consumer: Consumer | undefined;
+  let closing: Promise<void> | undefined;
+  const opening = open();
+
+  async function open(): Promise<void> {
+    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
+      try {
+        await Promise.all([broker.declare(callTopology), broker.declare(unroutedDeadTopology)]);
+        consumer = await broker.consume(UNROUTED_QUEUE, { prefetch: PREFETCH }, (delivery) => {
+          settle(delivery).catch((error: unknown) => log.error({ err: error }, 'an unrouted message was not settled'));
+        });
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'cannot take unrouted messages yet, trying again');
+        await delay(backoffMs(attempt), stop.signal);
+      }
+    }
+  }
+
+  /** Acknowledged only when its answer or its dead letter is safe; tried again until then. */
+  async function settle(delivery: Delivery): Promise<void> {
+    const { replyTo } = delivery.properties;
+    const isAnswered = replyTo !== undefined && !RESERVED_PREFIXES.some((prefix) => replyTo.startsWith(prefix));
+    const message = isAnswered ? answerTo(delivery, replyTo) : deadLetterOf(delivery);
+    for (let attempt = 0; delivery.alive && !stop.signal.aborted; attempt++) {
+      if ((await broker.publish(message)) === 'accepted') {
+        delivery.ack();
+        options.onMessage(isAnswered ? 'answered' : 'dead');
+        return;
+      }
+      await delay(backoffMs(attempt), stop.signal);
+    }
+  }
+
+  return {
+    close: () =>
+      (closing ??= (async () => {
+        stop.abort();
+        await opening;
+        await consumer?.cancel();
+      })()),
+  };
+}
+
+function answerTo(delivery: Delivery, replyTo: string): OutgoingMessage {
+  const { correlationId, messageId } = delivery.properties;
+  const problem = toProblem(noRoute(delivery.routingKey), messageId);
+  return {
+    exchange: '',
+    routingKey: replyTo,
+    body: Buffer.from(JSON.stringify(problem)),
+    properties: {
+      contentType: PROBLEM_CONTENT_TYPE,
+      headers: { 'fn-status': problem['status'] },
+      ...(correlationId === undefined ? {} : { correlationId }),
+    },
+  };
+}
+
+function noRoute(routingKey: string): FuncatronError {
+  return new FuncatronError('NO_ROUTE', `no bundle takes messages with the routing key ${routingKey}`, {
+    data: { hint: 'the routing key is <bundle>.<operationId>; GET /v1/bundles lists the bundles' },
+  });
+}
+
+/** As it came, with the reason in its headers. */
+function deadLetterOf(delivery: Delivery): OutgoingMessage {
+  const { expirationMs: _expirationMs, replyTo: _replyTo, ...properties } = delivery.properties;
+  return {
+    exchange: '',
+    routingKey: deadQueue('unrouted'),
+    body: delivery.body,
+    properties: {
+      ...properties,
+      persistent: true,
+      headers: {
+        ...properties.headers,
+        'fn-error': 'NO_ROUTE',
+        'fn-error-message': noRoute(delivery.routingKey).message,
+        'fn-routing-key': delivery.routingKey,
+      },
+    },
+  };
+}

@@ -1,0 +1,56 @@
+import type { Problem } from '../core/errors.ts';
+import type { LogLine } from '../core/wire/control.ts';
+
+/** What tron answers, as far as the command line reads it. Source: swagger/tron.yaml. */
+export interface Deployed {
+  readonly bundle: string;
+  readonly revision: string;
+  /** Absent when it is only stored. */
+  readonly alias?: string;
+  readonly operations: readonly Operation[];
+  readonly warnings: readonly Problem[];
+}
+
+export interface Operation {
+  readonly operationId: string;
+  readonly method: string;
+  /** With the base path. */
+  readonly path: string;
+  readonly summary?: string;
+}
+
+export interface Bundle {
+  readonly bundle: string;
+  readonly host?: string;
+  readonly basePath?: string;
+  readonly live: Readonly<Record<string, number>>;
+  readonly draining: readonly string[];
+  readonly revisions: readonly Revision[];
+  readonly workers?: { readonly min: number; readonly max: number };
+  readonly lastChange?: { readonly kind?: string; readonly error?: { readonly message: string } };
+  readonly operations?: readonly Operation[];
+}
+
+export interface Revision {
+  readonly revision: string;
+  readonly digest: string;
+  readonly createdAt: string;
+  readonly version: string;
+  readonly phase: 'stored' | 'loading' | 'serving' | 'draining';
+  readonly weight: number;
+  readonly runners: number;
+  readonly ready: number;
+}
+
+export interface Changed {
+  readonly bundle: string;
+  readonly weights: Readonly<Record<string, number>>;
+}
+
+export interface Logs {
+  readonly lines: readonly LogLine[];
+}
+
+export interface Frontends {
+  readonly frontends: readonly { readonly url: string }[];
+}

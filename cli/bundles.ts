@@ -1,0 +1,122 @@
+import type { Command } from 'commander';
+import { FuncatronError } from '../core/errors.ts';
+import type { Bundle, Operation } from './answers.ts';
+import { openClient } from './client.ts';
+import { addSettings, CLIENT_SETTINGS, readSettings } from './settings.ts';
+import { formatTable, type Terminal, withProgress } from './terminal.ts';
+
+type Options = Readonly<Record<string, unknown>>;
+
+/** `funcatron deploy | ls | describe | rm`. */
+export function registerBundles(program: Command, terminal: Terminal): void {
+  const verb = (name: string, text: string): Command =>
+    addSettings(program.command(name).description(text), CLIENT_SETTINGS);
+
+  verb('deploy', 'Upload a bundle and make it live; what was live serves until then.')
+    .argument('[path]', 'a bundle folder, or an archive made by `pack`', '.')
+    .option('--no-live', 'only store it; `promote` makes it live')
+    .option('--json', 'print the answer as JSON')
+    .addHelpText('after', '\nExample:\n  funcatron deploy bundles/hello')
+    .action((path: string, options: Options) => deploy(path, options, terminal));
+  verb('ls', 'List bundles.')
+    .option('--json', 'print them as JSON')
+    .action((options: Options) => list(options, terminal));
+  verb('describe', 'Show a bundle: what is live, its operations, its last change.')
+    .argument('<bundle>')
+    .option('--json', 'print it as JSON')
+    .action((bundle: string, options: Options) => describe(bundle, options, terminal));
+  verb('rm', 'Take a bundle away. Calls under way end; its data and events stay, unless --purge.')
+    .argument('<bundle>')
+    .option('--purge', 'delete its data, events and dead letters too')
+    .option('-y, --yes', 'do not ask')
+    .action((bundle: string, options: Options) => remove(bundle, options, terminal));
+}
+
+async function deploy(path: string, options: Options, terminal: Terminal): Promise<void> {
+  const client = await openClient(readSettings(options));
+  const { deployPath } = await import('./deploy.ts');
+  const deployed = await deployPath(client, path, options['live'] !== false, terminal);
+  if (options['json'] === true) {
+    terminal.out(JSON.stringify(deployed, null, 2));
+    return;
+  }
+  const { bundle, revision, alias, operations } = deployed;
+  terminal.out(`${bundle} @ ${revision} ${alias === undefined ? 'is stored' : 'is live'}`);
+  if (alias === undefined) terminal.say(`next:  funcatron promote ${bundle} ${revision}`);
+  else printOperations(operations, terminal);
+}
+
+async function list(options: Options, terminal: Terminal): Promise<void> {
+  const client = await openClient(readSettings(options));
+  const { bundles } = await client.get<{ bundles: readonly Bundle[] }>('/bundles');
+  if (options['json'] === true) {
+    terminal.out(JSON.stringify(bundles, null, 2));
+    return;
+  }
+  const rows = bundles.map((one) => [
+    one.bundle,
+    formatWeights(one.live),
+    `${one.host ?? ''}${one.basePath || '/'}`,
+    one.revisions.some(({ ready, weight }) => weight > 0 && ready > 0) ? 'serving' : 'no runner has it',
+  ]);
+  if (rows.length === 0) terminal.say('no bundles\nnext:  funcatron deploy <folder>');
+  else terminal.out(formatTable(['bundle', 'live', 'address', 'state'], rows));
+}
+
+async function describe(name: string, options: Options, terminal: Terminal): Promise<void> {
+  const client = await openClient(readSettings(options));
+  const found = await client.get<Bundle>(`/bundles/${encodeURIComponent(name)}`);
+  if (options['json'] === true) {
+    terminal.out(JSON.stringify(found, null, 2));
+    return;
+  }
+  const { live, workers, lastChange, revisions, operations = [] } = found;
+  terminal.out(`bundle    ${found.bundle}`);
+  terminal.out(`live      ${formatWeights(live)}`);
+  for (const { revision, runners, ready, weight } of revisions) {
+    if (weight > 0) terminal.out(`runners   ${ready} of ${runners} have ${revision}`);
+  }
+  if (workers !== undefined) terminal.out(`workers   ${workers.min} to ${workers.max} per runner`);
+  if (lastChange?.error !== undefined) terminal.out(`failed    ${lastChange.error.message}`);
+  terminal.out(`revisions ${revisions.length}`);
+  printOperations(operations, terminal);
+}
+
+async function remove(name: string, options: Options, terminal: Terminal): Promise<void> {
+  const client = await openClient(readSettings(options));
+  const purge = options['purge'] === true;
+  if (options['yes'] !== true) await confirm(`remove ${name}${purge ? ' and its data' : ''}`, terminal);
+  const path = `/bundles/${encodeURIComponent(name)}${purge ? '?purge=true' : ''}`;
+  const removal = client.send<{ draining: readonly string[] } | undefined>('DELETE', path);
+  const answer = await withProgress(terminal, `removing ${name}`, removal);
+  terminal.out(answer === undefined ? `${name} is gone` : `${name} has no routes any more; its last calls are ending`);
+}
+
+/** Asks, where somebody can answer. @throws INVALID_CONFIG where nobody can, and when the answer is no */
+async function confirm(what: string, terminal: Terminal): Promise<void> {
+  if (!terminal.isInteractive) {
+    throw new FuncatronError('INVALID_CONFIG', `will not ${what} unasked`, { data: { hint: 'add --yes' } });
+  }
+  const { createInterface } = await import('node:readline/promises');
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await lines.question(`${what}? [y/N] `);
+  lines.close();
+  if (!/^y(es)?$/i.test(answer.trim())) {
+    throw new FuncatronError('INVALID_CONFIG', 'nothing was removed', { data: { hint: 'answer y, or add --yes' } });
+  }
+}
+
+/** `3f9c0a12be77`, or with shares where there are several: `3f9c0a12be77 90%, 81d2aa0c4f10 10%`. */
+export function formatWeights(weights: Readonly<Record<string, number>>): string {
+  const parts = Object.entries(weights).filter(([, weight]) => weight > 0);
+  const total = parts.reduce((sum, [, weight]) => sum + weight, 0);
+  if (parts.length === 0) return 'nothing';
+  if (parts.length === 1) return parts[0]?.[0] ?? '';
+  return parts.map(([revision, weight]) => `${revision} ${Math.round((100 * weight) / total)}%`).join(', ');
+}
+
+function printOperations(operations: readonly Operation[], terminal: Terminal): void {
+  const rows = operations.map(({ method, path, operationId }) => [`  ${method}`, path, operationId]);
+  const table = formatTable(['  method', 'path', 'operation'], rows);
+  if (table !== '') terminal.out(table);
+}

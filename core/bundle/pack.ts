@@ -1,0 +1,65 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { FuncatronError, type Problem } from '../errors.ts';
+import type { Api } from '../openapi/api.ts';
+import { loadApi } from '../openapi/load.ts';
+import { type ArchiveId, packArchive } from './archive.ts';
+import type { Manifest } from './manifest.ts';
+import { packCode } from './pack-code.ts';
+
+/** Files of an archive, by what they are. */
+export const DOCUMENT_FILE = 'funcatron.json';
+export const CODE_FILE = 'bundle.js';
+export const MAP_FILE = 'bundle.js.map';
+
+/** What an author's document may be called. */
+const DOCUMENT_NAMES = ['funcatron.yaml', 'funcatron.yml', 'funcatron.json'] as const;
+
+/** A bundle's folder as one archive, ready to be uploaded. */
+export interface PackedBundle extends ArchiveId {
+  readonly archive: Buffer;
+  readonly api: Api;
+  readonly manifest: Manifest;
+  readonly warnings: readonly Problem[];
+}
+
+/**
+ * Packs a bundle's folder: its document with every `$ref` resolved here, on the author's machine, and its code in one
+ * file. The same content gives the same digest, wherever the folder lies.
+ * @throws INVALID_BUNDLE listing every problem with its file, line and column
+ */
+export async function packBundle(folder: string): Promise<PackedBundle> {
+  const root = resolve(folder);
+  const file = findDocument(root);
+  const text = await readFile(join(root, file), 'utf8');
+  const { manifest, document, warnings: ofDocument } = await loadApi(text, { file });
+  const { code, map, exports, warnings: ofCode } = await packCode(root, manifest.entry);
+  // Read once more, now that it is known what the code exports.
+  const { api } = await loadApi(text, { file, exports });
+  const files = new Map([
+    [DOCUMENT_FILE, Buffer.from(`${JSON.stringify(document, null, 2)}\n`)],
+    [CODE_FILE, Buffer.from(code)],
+    [MAP_FILE, Buffer.from(map)],
+  ]);
+  const packed = await packArchive(files);
+  return { ...packed, api, manifest, warnings: [...ofDocument, ...ofCode] };
+}
+
+function findDocument(root: string): string {
+  const found = DOCUMENT_NAMES.filter((name) => existsSync(join(root, name)));
+  const [file, second] = found;
+  if (file !== undefined && second === undefined) return file;
+  if (file === undefined) {
+    throw new FuncatronError(
+      'INVALID_BUNDLE',
+      `there is no bundle in ${root}: it has no funcatron.yaml or funcatron.json`,
+      {
+        data: { hint: 'name the folder of a bundle, or begin one: `funcatron init my-bundle`' },
+      },
+    );
+  }
+  throw new FuncatronError('INVALID_BUNDLE', `there are two documents in ${root}: ${found.join(' and ')}`, {
+    data: { hint: 'keep one of them' },
+  });
+}

@@ -104,6 +104,11 @@ class AmqpBroker implements Broker {
     return this.#state;
   }
 
+  get server(): string | undefined {
+    const properties = this.#consuming.current?.connection.serverProperties;
+    return properties && `${properties.product} ${properties.version}`;
+  }
+
   start(): void {
     this.#consuming.start();
     this.#marker.keep(() => this.#use('keep the restart marker', (channel) => this.#marker.check(channel)));

@@ -12,6 +12,8 @@ import type { Topology } from '../wire/topology.ts';
 export interface Broker extends Closable {
   readonly kind: 'amqp' | 'memory';
   readonly state: BrokerState;
+  /** What answers: `RabbitMQ 3.10.8`; absent before the first connection, and for the embedded one. */
+  readonly server?: string | undefined;
 
   /** Calls the listener on every change of state; returns how to stop. */
   onState(listener: (change: BrokerChange) => void): () => void;

@@ -102,6 +102,13 @@ class RedisStore implements Store {
     return this.#isUp;
   }
 
+  async describeServer(): Promise<string> {
+    const info = await this.#attempt('ask', 'INFO server', this.#redis.info('server'));
+    const valueOf = (key: string): string | undefined => new RegExp(`^${key}:(\\S+)`, 'm').exec(info)?.[1];
+    // Valkey calls itself Redis 7.2.4 too, for old clients.
+    return `${valueOf('server_name') ?? 'redis'} ${valueOf('valkey_version') ?? valueOf('redis_version') ?? ''}`.trim();
+  }
+
   async connect(): Promise<void> {
     try {
       await this.#redis.connect();

@@ -10,6 +10,8 @@ export interface Store extends Closable {
   readonly kind: 'redis' | 'sqlite';
   /** Whether the last word from the store was good; changes by itself as the connection comes and goes. */
   readonly isUp: boolean;
+  /** What answers: `redis 7.0.15`, `valkey 8.1.1`; absent for SQLite. */
+  describeServer?(): Promise<string>;
 
   get(key: string): Promise<Buffer | undefined>;
   set(key: string, value: Uint8Array | string, options?: SetOptions): Promise<boolean>;

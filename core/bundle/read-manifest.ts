@@ -39,7 +39,7 @@ let settings: SettingsReader | undefined;
  * refused is in `problems`; the manifest then holds something in its place and must not be used.
  */
 export function readManifest(document: JsonObject): ManifestReading {
-  settings ??= createSettingsReader(schema as unknown as JsonObject);
+  settings ??= createSettingsReader(schema);
   const read = settings;
   const { value, problems: found } = read('bundle', memberOf(document, EXTENSION), pointerTo('', EXTENSION));
   const problems = [...found];

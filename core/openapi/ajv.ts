@@ -3,9 +3,11 @@ import type { Ajv, AnySchema, Options, ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import conditions from 'ajv/dist/vocabularies/applicator/if.js';
 import branches from 'ajv/dist/vocabularies/applicator/thenElse.js';
+import type { Problem } from '../errors.ts';
 import type { Api, Json, JsonObject } from './api.ts';
 import { addFormats } from './formats.ts';
 import { compilePattern } from './pattern.ts';
+import { describeErrors } from './violations.ts';
 import { definitionsOf, DEFINITIONS_ID, type Direction, prepareSchema } from './schema.ts';
 
 /**
@@ -47,11 +49,23 @@ export function createSchemaCompiler(
   return { compile: (schema) => ajv.compile(prepareSchema(schema, api.dialect, direction) as AnySchema) };
 }
 
+/** The violations of a value, with pointers that begin with `prefix`; `undefined` when there are none. */
+export function violationsOf(
+  validate: ValidateFunction,
+  value: unknown,
+  prefix: string,
+): readonly Problem[] | undefined {
+  const passed = checkValue(validate, value);
+  if (passed === true) return undefined;
+  if (passed === 'too complex') return [{ message: 'is nested too deeply to be checked', pointer: prefix }];
+  return describeErrors(validate.errors ?? [], prefix);
+}
+
 /**
  * Whether a value passes, at the cost of at most a bounded number of steps; the violations are in `validate.errors`.
  * Anything that would run for ever or too deep counts as not passing, with `'too complex'`.
  */
-export function checkValue(validate: ValidateFunction, value: unknown): boolean | 'too complex' {
+function checkValue(validate: ValidateFunction, value: unknown): boolean | 'too complex' {
   steps = 0;
   try {
     return validate(value);
@@ -61,13 +75,29 @@ export function checkValue(validate: ValidateFunction, value: unknown): boolean 
   }
 }
 
+let dialectCheck: Ajv | undefined;
+
+/**
+ * Holds a 3.1 schema against the meta-schema of JSON Schema 2020-12; the schemas of 2.0 and 3.0 are part of their
+ * edition's own. Pointers of problems begin with `pointer`.
+ */
+export function checkDialect(schema: Json, pointer: string): readonly Problem[] {
+  // Compiling the meta-schema takes 50 ms, once in a process.
+  dialectCheck ??= new Ajv2020({ strict: false, allErrors: true, logger: false, validateFormats: false });
+  if (dialectCheck.validateSchema(schema as AnySchema) === true) return [];
+  const errors = (dialectCheck.errors ?? []).filter((error) => error.keyword !== 'anyOf' && error.keyword !== 'oneOf');
+  return describeErrors(errors, pointer);
+}
+
 const STEP = 'x-step';
 
 function createAjv(dialect: Api['dialect'], coerce: boolean): Ajv {
   const options: Options = {
     strict: false,
     allErrors: true,
-    validateSchema: true,
+    // The loader has held the schemas against their dialect; compiling its meta-schema takes 50 ms each time.
+    validateSchema: false,
+    meta: false,
     logger: false,
     coerceTypes: coerce ? 'array' : false,
     useDefaults: coerce,

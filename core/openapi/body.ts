@@ -1,6 +1,6 @@
 import type { ValidateFunction } from 'ajv';
 import type { Problem } from '../errors.ts';
-import type { SchemaCompiler } from './ajv.ts';
+import { type SchemaCompiler, violationsOf } from './ajv.ts';
 import type { ApiMedia, ApiParameter, Json, JsonObject } from './api.ts';
 import { type Bag, createBag } from './bag.ts';
 import { isObject, memberOf, pointerTo, textAt } from './json.ts';
@@ -10,7 +10,6 @@ import { serialisationOf } from './parameters.ts';
 import { decodeAll, decodeText, MalformedText, parsePairs } from './raw-pairs.ts';
 import { propertiesOf, resolveSchema, shapeOf } from './schema.ts';
 import { createPairReader } from './style.ts';
-import { violationsOf } from './violations.ts';
 
 /** Checks a body that arrived with one content type; `undefined` when nothing is wrong. Never changes the bytes. */
 export type BodyCheck = (body: Buffer, type: ContentType) => readonly Problem[] | undefined;
@@ -28,18 +27,10 @@ export function createBodyCheck(
   definitions: JsonObject,
   compilers: BodyCompilers,
 ): BodyCheck {
-  switch (kind) {
-    case 'json':
-      return jsonCheck(constrains(media.schema) ? compilers.exact().compile(media.schema) : undefined);
-    case 'form':
-      return formCheck(media, definitions, compilers);
-    case 'multipart':
-      return multipartCheck(media, definitions, compilers);
-    case 'text':
-      return textCheck(media, definitions, compilers);
-    case 'bytes':
-      return acceptAny;
-  }
+  if (kind === 'json') return jsonCheck(constrains(media.schema) ? compilers.exact().compile(media.schema) : undefined);
+  if (kind === 'form') return formCheck(media, definitions, compilers);
+  if (kind === 'multipart') return multipartCheck(media, definitions, compilers);
+  return kind === 'text' ? textCheck(media, definitions, compilers) : acceptAny;
 }
 
 function acceptAny(): undefined {

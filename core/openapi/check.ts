@@ -22,7 +22,7 @@ export function editionOf(document: JsonObject): Edition | Problem {
   if (typeof openapi === 'string' && /^3\.1\.\d+$/.test(openapi)) return '3.1';
   const hint = 'Write swagger: "2.0", openapi: 3.0.3 or openapi: 3.1.0.';
   if (openapi === undefined) return { message: 'says neither swagger nor openapi', pointer: '', hint };
-  const known = /^3\.2(?:\.|$)/.test(String(openapi)) ? 'not in this version' : 'not a version that is read';
+  const known = /^"?3\.2\b/.test(JSON.stringify(openapi)) ? 'not in this version' : 'not a version that is read';
   return { message: `openapi ${JSON.stringify(openapi)} is ${known}`, pointer: '/openapi', hint };
 }
 

@@ -47,8 +47,7 @@ function isBase64(text: string): boolean {
 
 function isRegExp(text: string): boolean {
   try {
-    new RegExp(text, 'u');
-    return true;
+    return new RegExp(text, 'u') instanceof RegExp;
   } catch {
     // The constructor has no other way to say no.
     return false;

@@ -1,6 +1,6 @@
 import type { ValidateFunction } from 'ajv';
 import type { Problem } from '../errors.ts';
-import { checkValue, type SchemaCompiler } from './ajv.ts';
+import { type SchemaCompiler, violationsOf } from './ajv.ts';
 import type { ApiParameter, Json, JsonObject } from './api.ts';
 import { type Bag, createBag } from './bag.ts';
 import { isObject, listAt, memberOf, pointerTo } from './json.ts';
@@ -8,7 +8,6 @@ import { decodeAll, decodeOctets, decodeText, MalformedText, NO_PAIRS, parseCook
 import type { RawPairs } from './raw-pairs.ts';
 import { propertiesOf, resolveSchema, shapeOf } from './schema.ts';
 import { createPairReader, createTextReader, deepObjectProperty, type Reader, type Serialisation } from './style.ts';
-import { describeErrors } from './violations.ts';
 
 /** The parts of a request that parameters are read from. */
 export interface ParameterSource {
@@ -231,11 +230,8 @@ function checkAll(
   twice: boolean,
   known: boolean,
 ): readonly Problem[] | undefined {
-  let passed = checkValue(validate, values);
-  if (passed === true && twice) passed = checkValue(validate, values);
-  if (passed === true) return undefined;
-  if (passed === 'too complex') return [{ message: 'is nested too deeply to be checked', pointer: '' }];
-  const problems = describeErrors(validate.errors ?? [], '');
+  const problems = violationsOf(validate, values, '') ?? (twice ? violationsOf(validate, values, '') : undefined);
+  if (problems === undefined) return undefined;
   // A value that could not be read is missing from `values`; its own problem says more than "is required".
   return known ? problems.filter((problem) => problem.message !== 'is required') : problems;
 }

@@ -1,4 +1,5 @@
 import type { Problem } from '../errors.ts';
+import { checkDialect } from './ajv.ts';
 import type { Api, Json, JsonObject, JsonSchema } from './api.ts';
 import { isObject, memberOf, pointerTo, pointerTokens, refPointer, textAt, valueAt } from './json.ts';
 import { nearestWord } from './nearest.ts';
@@ -119,23 +120,31 @@ export function createSchemaCollector(
     return copy;
   };
 
+  const takeRoot = (schema: Json | undefined, pointer: string): JsonSchema => {
+    if (dialect === '2020-12' && schema !== undefined) problems.push(...checkDialect(schema, pointer));
+    return take(schema, pointer);
+  };
+
   const nameOf = (pointer: string): string => {
     const known = names.get(pointer);
     if (known !== undefined) return known;
     const direct = pointer.startsWith(`${home}/`) && pointer.indexOf('/', home.length + 1) < 0;
     const tokens = pointerTokens(pointer);
-    let name = direct ? (tokens.at(-1) ?? '') : tokens.join('.').replaceAll(/[^A-Za-z0-9_.-]/g, '_');
-    while (!direct && (Object.hasOwn(taken, name) || valueAt(document, pointerTo(home, name)) !== undefined))
-      name += '_';
+    const name = direct ? (tokens.at(-1) ?? '') : freeName(tokens.join('.').replaceAll(/[^A-Za-z0-9_.-]/g, '_'));
     names.set(pointer, name);
     // The name is taken before the schema is looked at: a recursive one asks for it again.
     taken[name] = {};
-    taken[name] = take(valueAt(document, pointer), pointer);
+    taken[name] = takeRoot(valueAt(document, pointer), pointer);
     return name;
   };
 
+  const freeName = (wanted: string): string => {
+    const isTaken = Object.hasOwn(taken, wanted) || valueAt(document, pointerTo(home, wanted)) !== undefined;
+    return isTaken ? freeName(`${wanted}_`) : wanted;
+  };
+
   return {
-    take,
+    take: takeRoot,
     definitions: () => (home === '/definitions' ? { definitions: taken } : { components: { schemas: taken } }),
   };
 }

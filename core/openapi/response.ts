@@ -1,11 +1,11 @@
 import type { Problem } from '../errors.ts';
+import { violationsOf } from './ajv.ts';
 import type { ApiOperation, ApiResponse, Json, JsonObject } from './api.ts';
 import { type BodyCheck, type BodyCompilers, CONTENT_TYPE_POINTER, createBodyCheck } from './body.ts';
 import { createBag } from './bag.ts';
 import { matchMedia, parseContentType } from './media.ts';
 import { serialisationOf } from './parameters.ts';
 import { createTextReader } from './style.ts';
-import { violationsOf } from './violations.ts';
 
 /** Headers of an answer; names in lower case. */
 export type ResponseHeaders = Readonly<Record<string, string | readonly string[] | undefined>>;

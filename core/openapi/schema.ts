@@ -7,29 +7,28 @@ export type Direction = 'request' | 'response';
 /** What a keyword's value is: plain data, one schema, a list of schemas, or a map of schemas. */
 export type KeywordKind = 'value' | 'schema' | 'list' | 'map';
 
-const COMMON: readonly (readonly [string, KeywordKind])[] = [
-  ...[
-    ...['type', 'enum', 'format', 'pattern', 'default', 'required'],
-    ...['multipleOf', 'maximum', 'exclusiveMaximum', 'minimum', 'exclusiveMinimum'],
-    ...['maxLength', 'minLength', 'maxItems', 'minItems', 'uniqueItems', 'maxProperties', 'minProperties'],
-  ].map((keyword) => [keyword, 'value'] as const),
-  ...['allOf', 'anyOf', 'oneOf'].map((keyword) => [keyword, 'list'] as const),
-  ...['items', 'not', 'additionalProperties'].map((keyword) => [keyword, 'schema'] as const),
-  ['properties', 'map'],
+function keywords(kind: KeywordKind, names: string): [string, KeywordKind][] {
+  return names.split(' ').map((name) => [name, kind]);
+}
+
+const COMMON = [
+  ...keywords('value', 'type enum format pattern default required'),
+  ...keywords('value', 'multipleOf maximum exclusiveMaximum minimum exclusiveMinimum'),
+  ...keywords('value', 'maxLength minLength maxItems minItems uniqueItems maxProperties minProperties'),
+  ...keywords('schema', 'items not additionalProperties'),
+  ...keywords('list', 'allOf anyOf oneOf'),
+  ...keywords('map', 'properties'),
 ];
 
 /** The validating keywords of each dialect; everything else in a schema is annotation and no validator sees it. */
 export const KEYWORDS: Readonly<Record<Api['dialect'], ReadonlyMap<string, KeywordKind>>> = {
-  'draft-04': new Map<string, KeywordKind>([...COMMON, ['nullable', 'value']]),
-  '2020-12': new Map<string, KeywordKind>([
+  'draft-04': new Map([...COMMON, ...keywords('value', 'nullable')]),
+  '2020-12': new Map([
     ...COMMON,
-    ...['const', 'minContains', 'maxContains', 'dependentRequired'].map((keyword) => [keyword, 'value'] as const),
-    ...['contains', 'propertyNames', 'if', 'then', 'else'].map((keyword) => [keyword, 'schema'] as const),
-    ...['unevaluatedItems', 'unevaluatedProperties'].map((keyword) => [keyword, 'schema'] as const),
-    ['prefixItems', 'list'],
-    ['patternProperties', 'map'],
-    ['dependentSchemas', 'map'],
-    ['$defs', 'map'],
+    ...keywords('value', 'const minContains maxContains dependentRequired'),
+    ...keywords('schema', 'contains propertyNames if then else unevaluatedItems unevaluatedProperties'),
+    ...keywords('list', 'prefixItems'),
+    ...keywords('map', 'patternProperties dependentSchemas $defs'),
   ]),
 };
 
@@ -129,6 +128,7 @@ function discriminate(schema: JsonObject, prepared: Record<string, Json>): Json 
     properties: { [tag]: { enum: names } },
     required: [tag],
   });
+  // oxlint-disable-next-line unicorn/no-thenable -- `then` is a keyword of JSON Schema here
   const branches = [...byName].map(([name, ref]): Json => ({ if: tagged([name]), then: { $ref: rewriteRef(ref) } }));
   const before = prepared['allOf'];
   prepared['allOf'] = [...(Array.isArray(before) ? before : []), tagged([...byName.keys()]), ...branches];

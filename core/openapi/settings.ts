@@ -22,7 +22,7 @@ const THIS_VERSION = 'x-thisVersion';
  * one, and what `x-thisVersion` does not accept is refused as not in this version.
  */
 export function createSettingsReader(schema: JsonObject): SettingsReader {
-  const ajv = new Ajv2020({ allErrors: true, useDefaults: true, strict: false, logger: false });
+  const ajv = new Ajv2020({ allErrors: true, useDefaults: true, strict: false, logger: false, validateSchema: false });
   ajv.addKeyword({
     keyword: THIS_VERSION,
     compile: (accepted: JsonObject | boolean) => {
@@ -54,7 +54,7 @@ export function createSettingsReader(schema: JsonObject): SettingsReader {
 }
 
 function notInThisVersion(key: string, value: unknown, pointer: string): Problem {
-  const shown = typeof value === 'object' ? '' : ` ${String(value)}`;
+  const shown = typeof value === 'string' || typeof value === 'number' ? ` ${value}` : '';
   return {
     message: `${key}${shown} is not in this version`,
     pointer,

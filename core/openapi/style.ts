@@ -62,12 +62,19 @@ export function createTextReader(wanted: Serialisation): Reader<string> {
     case 'matrix':
       return (text) => readMatrix(text, name, shape, explode);
     default:
-      return shape === 'value' ? identity : (text) => readList(text, shape, explode);
+      return shape === 'value' ? identity : (text) => readList(text, shape, explode, TEXT_DELIMITERS[style] ?? ',');
   }
 }
 
-function readList(text: string, shape: Shape, explode: boolean): unknown {
-  const parts = text === '' ? [] : text.split(',').map((part) => part.trim());
+/** Swagger 2.0 has these in headers and paths too. */
+const TEXT_DELIMITERS: Readonly<Partial<Record<ApiParameter['style'], string>>> = {
+  spaceDelimited: ' ',
+  pipeDelimited: '|',
+  tabDelimited: '\t',
+};
+
+function readList(text: string, shape: Shape, explode: boolean, delimiter = ','): unknown {
+  const parts = text === '' ? [] : text.split(delimiter).map((part) => part.trim());
   if (shape === 'array') return parts;
   return explode ? splitPairs(parts) : pairUp(parts);
 }

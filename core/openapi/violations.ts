@@ -1,22 +1,9 @@
-import type { ErrorObject, ValidateFunction } from 'ajv';
+import type { ErrorObject } from 'ajv';
 import type { Problem } from '../errors.ts';
-import { checkValue } from './ajv.ts';
 import { pointerTo } from './json.ts';
 
 /** Most violations one answer lists; a hostile list of 100 000 bad items is not sent back. */
-export const MAX_VIOLATIONS = 100;
-
-/** The violations of a value, with pointers that begin with `prefix`; `undefined` when there are none. */
-export function violationsOf(
-  validate: ValidateFunction,
-  value: unknown,
-  prefix: string,
-): readonly Problem[] | undefined {
-  const passed = checkValue(validate, value);
-  if (passed === true) return undefined;
-  if (passed === 'too complex') return [{ message: 'is nested too deeply to be checked', pointer: prefix }];
-  return describeErrors(validate.errors ?? [], prefix);
-}
+const MAX_VIOLATIONS = 100;
 
 /** ajv's errors as problems, each pointer and message once, in the order found. */
 export function describeErrors(errors: readonly ErrorObject[], prefix: string): readonly Problem[] {

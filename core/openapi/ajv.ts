@@ -1,8 +1,6 @@
 import draft04 from 'ajv-draft-04';
 import type { Ajv, AnySchema, Options, ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import conditions from 'ajv/dist/vocabularies/applicator/if.js';
-import branches from 'ajv/dist/vocabularies/applicator/thenElse.js';
 import type { Problem } from '../errors.ts';
 import type { Api, Json, JsonObject } from './api.ts';
 import { addFormats } from './formats.ts';
@@ -104,10 +102,6 @@ function createAjv(dialect: Api['dialect'], coerce: boolean): Ajv {
     code: { regExp: Object.assign(compilePattern, { code: 'compilePattern' }) },
   };
   const ajv = dialect === '2020-12' ? new Ajv2020(options) : new draft04.default(options);
-  if (dialect === 'draft-04') {
-    ajv.addKeyword(conditions.default);
-    ajv.addKeyword(branches.default);
-  }
   addFormats(ajv);
   ajv.addKeyword({ keyword: STEP, validate: countStep, errors: false });
   // ajv compares every pair: 100 000 objects in a body of 1 MiB would take minutes.

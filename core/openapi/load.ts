@@ -24,17 +24,23 @@ export interface LoadedApi {
   readonly warnings: readonly Problem[];
 }
 
+export interface LoadOptions {
+  /** Name of the file, for problems. */
+  readonly file: string;
+  /** Names the bundle's code exports; without them handlers are not checked. */
+  readonly exports?: readonly string[];
+  /** What the author wrote where `text` was made of it by `bundleRefs`: lines and columns are looked up there. */
+  readonly original?: string;
+}
+
 /**
  * Reads a Swagger 2.0, OpenAPI 3.0 or 3.1 document in YAML or JSON. Reads nothing but `text`: references to files and
- * URLs are refused. `exports` are the names the bundle's code exports; without them handlers are not checked.
- * Throws `INVALID_BUNDLE` whose `data.problems` are all problems, each with pointer, file, line and column.
+ * URLs are refused. Throws `INVALID_BUNDLE` whose `data.problems` are all problems, each with pointer, file, line and column.
  */
-export async function loadApi(
-  text: string,
-  options: { readonly file: string; readonly exports?: readonly string[] },
-): Promise<LoadedApi> {
-  const source = parseDocument(text, options.file);
-  const document = source.value;
+export async function loadApi(text: string, options: LoadOptions): Promise<LoadedApi> {
+  const parsed = parseDocument(text, options.file);
+  const document = parsed.value;
+  const source = options.original === undefined ? parsed : parseDocument(options.original, options.file);
   const edition = editionOf(document);
   if (typeof edition !== 'string') throw refuse(source, options.file, [edition]);
   const problems: Problem[] = [...(await checkEdition(document, edition)), ...findReferences(document)];

@@ -1,0 +1,94 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { join, relative, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import SwaggerParser from '@apidevtools/swagger-parser';
+import { FuncatronError, type Problem } from '../errors.ts';
+import type { Json, JsonObject } from './api.ts';
+import { parseDocument, refusal, type SourceDocument } from './document.ts';
+import { isObject, pointerTo, refPointer, textAt } from './json.ts';
+
+/** What ref-parser hands to resolvers and parsers. */
+interface ReferencedFile {
+  readonly url: string;
+  readonly data?: unknown;
+}
+
+/**
+ * A bundle's document with the files it refers to brought in, as JSON text; the text as it is where it refers to none.
+ * Runs on the author's machine: reads files of `folder` and nothing else, neither through links nor over the network.
+ * Throws `INVALID_BUNDLE` for what cannot be read, with its place in the file that refers to it.
+ */
+export async function bundleRefs(folder: string, file: string): Promise<string> {
+  const root = await realpath(folder);
+  const text = await readFile(join(root, file), 'utf8');
+  const source = parseDocument(text, file);
+  if (!checkReferences(source, file)) return text;
+  const readers = {
+    order: 1,
+    canRead: true,
+    read: (referenced: ReferencedFile) => readInside(root, referenced.url),
+    parse: (referenced: ReferencedFile) => parseReferenced(root, referenced),
+  };
+  try {
+    // The value is cloned because ref-parser writes into what it is given.
+    const bundled = await SwaggerParser.bundle(join(root, file), structuredClone(source.value) as never, {
+      resolve: { file: readers, http: false },
+      parse: { json: false, yaml: false, text: false, binary: false, document: readers } as never,
+    });
+    return `${JSON.stringify(bundled, null, 2)}\n`;
+  } catch (error) {
+    if (error instanceof FuncatronError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw refusal(file, { message: `its references cannot be resolved: ${message}`, file });
+  }
+}
+
+async function readInside(root: string, url: string): Promise<string> {
+  const path = url.startsWith('file:') ? fileURLToPath(url) : decodeURIComponent(url);
+  const name = relative(root, path);
+  let real: string;
+  try {
+    real = await realpath(path);
+  } catch {
+    // Whatever keeps it from being read, the author has to look at that file.
+    throw refusal(name, { message: `$ref ${name} leads to a file that is not there`, file: name });
+  }
+  if (!real.startsWith(root + sep)) {
+    const hint = 'Copy the file into the bundle.';
+    throw refusal(name, { message: `$ref ${name} leads out of the bundle's folder`, file: name, hint });
+  }
+  return readFile(real, 'utf8');
+}
+
+/** One YAML dialect for all files, with our limits. */
+function parseReferenced(root: string, { url, data }: ReferencedFile): JsonObject {
+  const name = relative(root, url.startsWith('file:') ? fileURLToPath(url) : decodeURIComponent(url));
+  const source = parseDocument(String(data), name);
+  checkReferences(source, name);
+  return source.value;
+}
+
+/** Whether a document refers to other files; throws where it refers to a URL. */
+function checkReferences(source: SourceDocument, file: string): boolean {
+  let found = false;
+  const problems: Problem[] = [];
+  const walk = (value: Json, pointer: string): void => {
+    const ref = textAt(value, '$ref');
+    if (ref !== undefined && refPointer(ref) === undefined) {
+      found = true;
+      if (/^(?:[a-z][a-z0-9+.-]*:|\/\/)/i.test(ref)) {
+        const at = pointerTo(pointer, '$ref');
+        const hint = 'Copy what it refers to into the bundle.';
+        problems.push({ message: `$ref ${ref} is a URL`, pointer: at, file, ...source.locate(at), hint });
+      }
+    }
+    if (Array.isArray(value)) {
+      for (const [index, item] of (value as readonly Json[]).entries()) walk(item, pointerTo(pointer, index));
+    } else if (isObject(value)) {
+      for (const [key, member] of Object.entries(value)) walk(member, pointerTo(pointer, key));
+    }
+  };
+  walk(source.value, '');
+  if (problems.length > 0) throw refusal(file, ...problems);
+  return found;
+}

@@ -51,6 +51,6 @@ export interface Logs {
   readonly lines: readonly LogLine[];
 }
 
-export interface Frontends {
-  readonly frontends: readonly { readonly url: string }[];
+export interface Routes {
+  readonly routes: readonly (Operation & { readonly bundle: string })[];
 }

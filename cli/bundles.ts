@@ -35,7 +35,8 @@ export function registerBundles(program: Command, terminal: Terminal): void {
 async function deploy(path: string, options: Options, terminal: Terminal): Promise<void> {
   const client = await openClient(readSettings(options));
   const { deployPath } = await import('./deploy.ts');
-  const deployed = await deployPath(client, path, options['live'] !== false, terminal);
+  const work = deployPath(client, path, options['live'] !== false, terminal);
+  const deployed = await withProgress(terminal, `deploying ${path}`, work);
   if (options['json'] === true) {
     terminal.out(JSON.stringify(deployed, null, 2));
     return;

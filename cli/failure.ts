@@ -8,9 +8,13 @@ export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, refused: 4, in
 /** Codes that mean "it is not there, try again later". */
 const UNREACHABLE: readonly ErrorCode[] = ['TRON_DOWN', 'BROKER_DOWN', 'STORE_DOWN', 'NO_LEADER', 'SHUTTING_DOWN'];
 
+/** What to do here about errors whose own hint is for programs. */
+const OWN_HINTS: Partial<Record<ErrorCode, string>> = {
+  UNAUTHENTICATED: 'pass --token, set FUNCATRON_TOKEN, or name the data folder of that tron: --data <path>',
+};
+
 /** What to do next about errors that carry no hint of their own. */
 const HINTS: Partial<Record<ErrorCode, string>> = {
-  UNAUTHENTICATED: 'pass --token, set FUNCATRON_TOKEN, or run this where the data folder is (--data)',
   DEPLOY_IN_PROGRESS: 'wait until the other deploy has ended, then run this again',
   ROUTE_CONFLICT: 'give one of the two bundles another base path, or remove the other one with `funcatron rm`',
   STORE_DOWN: 'check that the store runs: `funcatron doctor`',
@@ -40,14 +44,16 @@ export function printFailure(terminal: Terminal, thrown: unknown): void {
   if (error.code === 'INTERNAL' && error.cause instanceof Error) {
     terminal.say(terminal.paint('dim', error.cause.stack ?? ''));
   }
-  const hint = error.data.hint ?? (error.data.problems === undefined ? HINTS[error.code] : undefined);
+  const { hint: given, problems } = error.data;
+  const hint = OWN_HINTS[error.code] ?? given ?? (problems === undefined ? HINTS[error.code] : undefined);
   if (hint !== undefined) terminal.say(`  → ${hint}`);
 }
 
-/** `  funcatron.yaml:12:5  message (#/paths/…)` and below it what to do. */
+/** `  funcatron.yaml:12:5  message (#/paths/…)` and below it what to do; a request's problem begins with its pointer. */
 export function printProblem(terminal: Terminal, problem: Problem): void {
-  const place = [problem.file, problem.line, problem.column].filter((part) => part !== undefined).join(':');
-  const pointer = problem.pointer === undefined ? '' : terminal.paint('dim', ` (${problem.pointer})`);
-  terminal.say(`  ${place === '' ? '' : `${terminal.paint('bold', place)}  `}${problem.message}${pointer}`);
+  const { file, line, column, pointer } = problem;
+  const place = file === undefined ? pointer : [file, line, column].filter((part) => part !== undefined).join(':');
+  const detail = file === undefined || pointer === undefined ? '' : terminal.paint('dim', ` (${pointer})`);
+  terminal.say(`  ${place === undefined ? '' : `${terminal.paint('bold', place)}  `}${problem.message}${detail}`);
   if (problem.hint !== undefined) terminal.say(`    → ${problem.hint}`);
 }

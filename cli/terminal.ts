@@ -48,6 +48,7 @@ export function formatTable(heading: readonly string[], rows: readonly (readonly
  * Nothing is said when nobody reads along.
  */
 export async function withProgress<T>(terminal: Terminal, what: string, work: Promise<T>): Promise<T> {
+  if (!terminal.isInteractive) return work;
   const startedAt = performance.now();
   const say = (): void => {
     const seconds = Math.round((performance.now() - startedAt) / 1_000);

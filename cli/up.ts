@@ -1,7 +1,7 @@
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Config } from '../core/config.ts';
-import type { Deployed } from './answers.ts';
+import type { Routes } from './answers.ts';
 import { openClient, tokenFile, type TronClient } from './client.ts';
 import type { Cluster } from './cluster.ts';
 import { printFailure } from './failure.ts';
@@ -31,36 +31,45 @@ async function up(
   const config = readSettings(options, terminal.isInteractive ? { logLevel: 'warn' } : {});
   const [{ openCluster }, { serveUntilSignal }] = await Promise.all([import('./cluster.ts'), import('./serve.ts')]);
   const cluster = await openCluster(config);
-  // From here on Ctrl-C drains, also while the bundles are being deployed.
-  const served = serveUntilSignal(terminal, cluster);
-  const deployed = await deployAtStart(config, cluster, folders, options['samples'] !== false, terminal);
-  greet(config, cluster, deployed, terminal);
+  let isStopping = false;
+  // From here on Ctrl-C drains, also while bundles are being deployed.
+  const served = serveUntilSignal(terminal, {
+    close() {
+      isStopping = true;
+      return cluster.close();
+    },
+  });
+  try {
+    const client = await openClient({ ...config, tronUrl: cluster.tronUrl });
+    const chosen = folders.length > 0 || options['samples'] === false ? folders : await missingSamples(client);
+    await deployAll(client, chosen, terminal, () => isStopping);
+    const { routes } = await client.get<Routes>('/routes');
+    if (!isStopping) greet(config, cluster, routes, terminal);
+  } catch (error) {
+    // The cluster stays up: what failed can be done again with `funcatron deploy`.
+    if (!isStopping) printFailure(terminal, error);
+  }
   process.exitCode = await served;
 }
 
-/** Deploys the given folders, or the samples into a cluster that has no bundle yet. */
-async function deployAtStart(
-  config: Config,
-  cluster: Cluster,
+/** Side by side; one that fails is reported and hinders no other. */
+async function deployAll(
+  client: TronClient,
   folders: readonly string[],
-  samples: boolean,
   terminal: Terminal,
-): Promise<readonly Deployed[]> {
-  const client = await openClient({ ...config, tronUrl: cluster.tronUrl });
-  const chosen =
-    folders.length > 0 ? folders.map((folder) => resolve(folder)) : samples ? await missingSamples(client) : [];
-  if (chosen.length === 0) return [];
+  isStopping: () => boolean,
+): Promise<void> {
+  if (folders.length === 0) return;
   const { deployPath } = await import('./deploy.ts');
-  const deployed = await Promise.all(
-    chosen.map((folder) =>
-      deployPath(client, folder, true, terminal).catch((error: unknown) => {
-        // The cluster stays up: once the bundle is mended, `funcatron deploy` is enough.
-        printFailure(terminal, error);
-        return undefined;
-      }),
-    ),
-  );
-  return deployed.filter((one) => one !== undefined);
+  const deploys = folders.map(async (folder) => {
+    try {
+      const { bundle, revision } = await deployPath(client, folder, true, terminal);
+      terminal.say(`deployed ${bundle} @ ${revision}`);
+    } catch (error) {
+      if (!isStopping()) printFailure(terminal, error);
+    }
+  });
+  await Promise.all(deploys);
 }
 
 /** Samples go into an empty cluster only: a bundle somebody changed or removed must not come back. */
@@ -69,21 +78,21 @@ async function missingSamples(client: TronClient): Promise<readonly string[]> {
   return bundles.length > 0 ? [] : sampleNames.map((name) => join(packageRoot(), 'bundles', name));
 }
 
-function greet(config: Config, cluster: Cluster, deployed: readonly Deployed[], terminal: Terminal): void {
+function greet(config: Config, cluster: Cluster, routes: Routes['routes'], terminal: Terminal): void {
   const bold = (text: string): string => terminal.paint('bold', text);
-  terminal.out(`funcatron is up`);
-  terminal.out(`  HTTP calls       ${bold(cluster.httpUrl)}`);
-  terminal.out(`  management API   ${cluster.tronUrl}/v1`);
-  terminal.out(`  token            ${config.token === '' ? tokenFile(config.dataDir) : 'the one given'}`);
-  for (const { bundle, revision } of deployed) terminal.out(`  deployed         ${bundle} @ ${revision}`);
-  terminal.out(`  try              ${bold(`curl ${cluster.httpUrl}${exampleCall(deployed)}`)}`);
+  terminal.out('funcatron is up');
+  terminal.out(`  HTTP calls      ${bold(cluster.httpUrl)}`);
+  terminal.out(`  management API  ${cluster.tronUrl}/v1`);
+  terminal.out(`  token           ${config.token === '' ? tokenFile(config.dataDir) : 'the one given'}`);
+  const path = examplePath(routes);
+  if (path === undefined) terminal.out('  no bundles yet: funcatron init my-bundle && funcatron deploy my-bundle');
+  else terminal.out(`  try             ${bold(`curl ${cluster.httpUrl}${path}`)}`);
   terminal.say(terminal.paint('dim', 'Ctrl-C drains and stops'));
 }
 
-/** A path that answers: of the hello sample, else of the first GET without parameters. */
-function exampleCall(deployed: readonly Deployed[]): string {
-  if (deployed.length === 0 || deployed.some(({ bundle }) => bundle === 'hello')) return '/hello/world';
-  const operations = deployed.flatMap((one) => one.operations).filter(({ method }) => method === 'GET');
-  const plain = operations.find(({ path }) => !path.includes('{')) ?? operations[0];
-  return plain?.path ?? '/_funcatron/health';
+/** A path that answers a plain GET, or `undefined`. */
+function examplePath(routes: Routes['routes']): string | undefined {
+  if (routes.some(({ bundle, operationId }) => bundle === 'hello' && operationId === 'greet')) return '/hello/world';
+  const gets = routes.filter(({ method }) => method === 'GET').map(({ path }) => path);
+  return gets.find((path) => !path.includes('{')) ?? gets[0];
 }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { FuncatronError, type Problem } from '../errors.ts';
 import type { Api } from '../openapi/api.ts';
+import { bundleRefs } from '../openapi/bundle-refs.ts';
 import { loadApi } from '../openapi/load.ts';
 import { type ArchiveId, packArchive } from './archive.ts';
 import type { Manifest } from './manifest.ts';
@@ -32,11 +33,14 @@ export interface PackedBundle extends ArchiveId {
 export async function packBundle(folder: string): Promise<PackedBundle> {
   const root = resolve(folder);
   const file = findDocument(root);
-  const text = await readFile(join(root, file), 'utf8');
-  const { manifest, document, warnings: ofDocument } = await loadApi(text, { file });
+  const text = await bundleRefs(root, file);
+  // With other files brought in, lines are no longer the author's.
+  const isOwnText = text === (await readFile(join(root, file), 'utf8'));
+  const source = isOwnText ? file : `${file} (with its references)`;
+  const { manifest, document, warnings: ofDocument } = await loadApi(text, { file: source });
   const { code, map, exports, warnings: ofCode } = await packCode(root, manifest.entry);
   // Read once more, now that it is known what the code exports.
-  const { api } = await loadApi(text, { file, exports });
+  const { api } = await loadApi(text, { file: source, exports });
   const files = new Map([
     [DOCUMENT_FILE, Buffer.from(`${JSON.stringify(document, null, 2)}\n`)],
     [CODE_FILE, Buffer.from(code)],

@@ -168,6 +168,8 @@ export class Revision implements Closable {
     await this.#adjust();
     await this.#opened?.dispatch.drain(drainMs);
     await this.#opening;
+    // It may only have been opened meanwhile.
+    await this.#opened?.dispatch.host.close();
     await this.#opened?.services.close();
     broker.forget([this.#queue]);
   }

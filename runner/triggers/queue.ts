@@ -142,7 +142,7 @@ export class QueueTrigger implements Closable {
 
   /** Done → acknowledged; refused (4xx) → dead; failed → again, unless it was the last attempt. */
   async #settleEvent(event: Incoming, answer: Answer, revision: string | undefined): Promise<void> {
-    const status = answer.error?.status ?? answer.status;
+    const status = answer.error === undefined ? answer.status : answer.error.status;
     if (status < 400) return event.delivery.ack();
     const error = answer.error ?? new FuncatronError('FUNC_ERROR', `the func answered ${status}`);
     const neverRan = answer.error !== undefined && !ERRORS[answer.error.code].mayHaveRun;

@@ -209,6 +209,8 @@ export function toProblem(
   const row = ERRORS[error.code];
   const { retryAfterS, allow: _allow, ...data } = error.data;
   return {
+    // First: data may come from a guest, and must not pass for the rest.
+    ...data,
     type: `urn:funcatron:error:${error.code}`,
     title: row.meaning,
     status: row.status,
@@ -216,6 +218,5 @@ export function toProblem(
     detail: error.message,
     ...(callId === undefined ? {} : { callId }),
     ...(retryAfterS === undefined ? {} : { retryAfterS }),
-    ...data,
   };
 }

@@ -1,10 +1,31 @@
-import { LATENCY_BUCKETS_S, type Metrics } from '../core/metrics.ts';
+import { LATENCY_BUCKETS_S, type CounterMetric, type Metrics } from '../core/metrics.ts';
+import type { RpcCounts } from '../core/broker/rpc.ts';
 import type { Operation } from './revision.ts';
 
 /** What Prometheus learns of calls. */
 export interface CallMetrics {
   /** One call ended. Without an operation it found no route. */
   observe(operation: Operation | undefined, status: number, durationMs: number): void;
+}
+
+/** What an `Rpc` counts, as counters; `collect` brings them up to date before they are read. */
+export function createRpcMetrics(metrics: Metrics, counts: Readonly<RpcCounts>): { collect(): void } {
+  const rows = [
+    [counter('funcatron_rpc_calls_total', 'calls published'), 'calls'],
+    [counter('funcatron_rpc_batches_total', 'messages that carried them'), 'batches'],
+    [counter('funcatron_rpc_late_replies_total', 'replies nobody waited for any more; dropped'), 'lateReplies'],
+    [counter('funcatron_rpc_reruns_total', 'calls sent again because the broker lost them'), 'reruns'],
+  ] as const;
+  const seen: RpcCounts = { calls: 0, batches: 0, lateReplies: 0, reruns: 0 };
+  function counter(name: string, help: string): CounterMetric {
+    return metrics.counter(name, help, []);
+  }
+  return {
+    collect() {
+      for (const [metric, key] of rows) metric.add([], counts[key] - seen[key]);
+      Object.assign(seen, counts);
+    },
+  };
 }
 
 /** A histogram by bundle, operation and status class. */

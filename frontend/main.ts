@@ -16,7 +16,7 @@ import type { Store } from '../core/store/store.ts';
 import { VERSION } from '../core/version.ts';
 import { FIRST_EPOCH, type FrontendReport } from '../core/wire/control.ts';
 import { Admission, WaitingRoom } from './admission.ts';
-import { createCallMetrics } from './call-metrics.ts';
+import { createCallMetrics, createRpcMetrics } from './call-metrics.ts';
 import { createOwnRoutes } from './own-routes.ts';
 import { handleCall, type PipelineContext } from './pipeline.ts';
 import { createRecords } from './records.ts';
@@ -58,6 +58,7 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
   const clock = new ClusterClock();
   const metrics = createMetrics();
   const rpc = stack.push('rpc', openRpc({ broker, id, clock, log, limits: config }));
+  const rpcMetrics = createRpcMetrics(metrics, rpc.counts);
   const waitingRoom = new WaitingRoom();
   const admission = new Admission(config);
   const routes = stack.push(
@@ -146,7 +147,10 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
         host: config.adminHost,
         port: config.adminPort,
         ready: unready,
-        metrics: () => metrics.text(),
+        metrics() {
+          rpcMetrics.collect();
+          return metrics.text();
+        },
       }),
     );
     stack.push('http', {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RpcCall, RpcCaller, RpcFailure } from '../core/broker/batch.ts';
 import type { Rpc } from '../core/broker/rpc.ts';
-import { ERRORS, type ErrorCode, type ErrorData } from '../core/errors.ts';
+import { ERRORS, type ErrorCode, type ErrorData, type Problem } from '../core/errors.ts';
 import { formatId, ID_BYTES, writeId } from '../core/id.ts';
 import type { Log } from '../core/log.ts';
 import { CallFlag, type Envelope } from '../core/wire/envelope.ts';
@@ -9,7 +9,7 @@ import type { Admission, WaitingRoom, Waiter } from './admission.ts';
 import { declaredBytes, readBody, type BodyReader } from './body.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import { encodeMeta } from './meta.ts';
-import { headersByName, readReply, writeProblem, writeReply, type HeaderList } from './reply.ts';
+import { headersByName, readReply, writeProblem, writeReply, type FuncReply, type HeaderList } from './reply.ts';
 import type { Operation, Revision } from './revision.ts';
 import { paramsOf, type RouteOption } from './route-table.ts';
 import type { Routes } from './routes.ts';
@@ -209,15 +209,11 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   onReply(envelope: Envelope, index: number): void {
     const operation = this.#route?.operation;
     if (operation === undefined) return;
-    const reply = readReply(envelope, index);
-    if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
-    if (operation.spec.validateResponses && this.#req.method !== 'HEAD') {
-      const { status, headers, body } = reply;
-      const check = this.#context.validators.of(operation).checkResponse;
-      const problems = check(status, headersByName(headers), body);
-      if (problems.length > 0) return this.#refuseReply(operation, { problems });
-    }
     try {
+      const reply = readReply(envelope, index);
+      if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
+      const problems = this.#check(operation, reply);
+      if (problems.length > 0) return this.#refuseReply(operation, { problems });
       this.#reply(reply.status, reply.headers, reply.body, envelope.funcUs(index));
     } catch (error) {
       this.#refuseReply(operation, { err: error });
@@ -246,6 +242,12 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     if (this.#hasEnded) return;
     if (this.#rpcCall !== undefined) this.#context.rpc.cancel(this.#rpcCall);
     this.#end(CLIENT_CLOSED);
+  }
+
+  #check(operation: Operation, { status, headers, body }: FuncReply): readonly Problem[] {
+    if (!operation.spec.validateResponses || this.#req.method === 'HEAD') return [];
+    const { checkResponse } = this.#context.validators.of(operation);
+    return checkResponse(status, headersByName(headers), body);
   }
 
   /** What is wrong with it is for the bundle's author, not for the client. */

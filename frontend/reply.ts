@@ -26,6 +26,12 @@ const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
+/**
+ * Up to here a body is written together with its headers, which Node does for strings only: one `write` instead of a
+ * `writev`,
+ */
+const MAX_JOINED_BYTES = 16 * 1024;
+
 /** What a func answered. */
 export interface FuncReply {
   readonly kind: 'answered';
@@ -75,6 +81,8 @@ export function headersByName(list: HeaderList): Record<string, string | string[
 
 /** Adds a func's headers to the list, but for those that are not the func's to set. */
 function addReplyHeaders(target: HeaderList, headers: ReplyMeta['headers']): void {
+  // It comes from the guest's process: nothing about it can be relied upon.
+  if (headers !== undefined && typeof headers !== 'object') throw new TypeError('headers are no object');
   for (const name in headers) {
     if (CONNECTION_HEADERS.has(name.toLowerCase())) continue;
     const value = headers[name];
@@ -99,8 +107,9 @@ export function writeReply(
   const hasBody = status !== 204 && status !== 304;
   if (hasBody) headers.push('content-length', String(typeof body === 'string' ? Buffer.byteLength(body) : body.length));
   res.writeHead(status, headers);
-  if (hasBody && req.method !== 'HEAD') res.end(body);
-  else res.end();
+  if (!hasBody || req.method === 'HEAD') res.end();
+  else if (typeof body === 'string' || body.length > MAX_JOINED_BYTES) res.end(body);
+  else res.end(body.toString('latin1'), 'latin1');
 }
 
 /** Writes an error as RFC 9457 says, with `Retry-After` and `Allow` where the error carries them. */

@@ -7,7 +7,7 @@ export function serverTiming(startedAt: number, sentAt: number, funcUs: number):
   const now = performance.now();
   if (sentAt === 0) return `frontend;dur=${millis(now - startedAt)}`;
   const func = funcUs / 1000;
-  return `frontend;dur=${millis(sentAt - startedAt)}, queue;dur=${millis(now - sentAt - func)}, func;dur=${millis(func)}`;
+  return `frontend;dur=${millis(sentAt - startedAt)}, queue;dur=${millis(Math.max(0, now - sentAt - func))}, func;dur=${millis(func)}`;
 }
 
 /** Two decimals; four times as fast as `toFixed`. */

@@ -43,7 +43,7 @@ export const UNROUTED_EXCHANGE = 'funcatron.unrouted';
 export const UNROUTED_QUEUE = 'funcatron.unrouted';
 
 /** What queue names begin with that nobody outside may name in `reply_to`. */
-export const RESERVED_PREFIXES = ['fn.', 'ev.', 'dead.', 'reply.', 'funcatron.', 'amq.gen'] as const;
+export const RESERVED_PREFIXES = ['fn.', 'ev.', 'dead.', 'reply.', 'funcatron.'] as const;
 
 const MiB = 1024 * 1024;
 

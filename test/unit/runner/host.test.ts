@@ -142,7 +142,10 @@ describe('runner/host', () => {
     assert.equal((await test.broker.probe(test.bundle.queue))?.messages, 0);
     await test.rpc.close();
     const statuses = (await Promise.all(outcomes)).map(({ status }) => status);
-    assert.deepEqual(statuses.toSorted((a, b) => a - b), [0, 0, 200, 200]);
+    assert.deepEqual(
+      statuses.toSorted((a, b) => a - b),
+      [0, 0, 200, 200],
+    );
   });
 
   it('on close ends what does not end in time: those calls go elsewhere, or are RUNNER_LOST', async () => {

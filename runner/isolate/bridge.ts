@@ -7,7 +7,7 @@
 export interface Guest {
   /** `CELLS` int32 cells, `CLOCKS` float64 cells, then a window of `WINDOW_BYTES`. */
   readonly shared: ArrayBuffer;
-  /** Once, first: a `LoadSpec` as JSON, and unix ms. The seed of the random generator lies in the window (32 bytes). */
+  /** Once, first: a `LoadSpec` as JSON, and unix ms. The seed of the random generator lies in the window. */
   setup(spec: string, unixMs: number): void;
   /** Runs the compiled bundle and finds its handlers; what went wrong comes back as the JSON of a `StartFailure`, else ''. */
   evaluate(bundle: BundleFunction): string;
@@ -76,6 +76,9 @@ export const CLOCKS = 2;
 export const CLOCKS_AT = CELLS * 4;
 export const WINDOW_AT = CLOCKS_AT + CLOCKS * 8;
 export const WINDOW_BYTES = 64 * 1024;
+
+/** Bytes that seed the guest's random generator. */
+export const SEED_BYTES = 32;
 
 /** What `take` hands over. */
 export const Out = { reply: 1, failure: 2, log: 3, op: 4, opCancel: 5, started: 6, stopped: 7 } as const;

@@ -1,10 +1,11 @@
-import type { Guest, LoadSpec } from './bridge.ts';
+import { type Guest, type LoadSpec, SEED_BYTES } from './bridge.ts';
 import { abort, configure, enter, evaluate, start, stop } from './guest/calls.ts';
 import { setTimeOrigin } from './guest/clock.ts';
 import { closeErrors, installGlobals } from './guest/globals.ts';
 import { settle } from './guest/operations.ts';
 import { take, takeMeta } from './guest/outbox.ts';
-import { announce, receive, shared, takeBytes } from './guest/shared.ts';
+import { seedRandom } from './guest/random.ts';
+import { announce, copyOfWindow, receive, shared, takeBytes } from './guest/shared.ts';
 import { runTimer } from './guest/timers.ts';
 
 /**
@@ -16,6 +17,7 @@ export const guest: Guest = {
   setup(json, unixMs) {
     const spec = JSON.parse(json) as LoadSpec;
     setTimeOrigin(unixMs);
+    seedRandom(copyOfWindow(SEED_BYTES));
     installGlobals();
     if (!spec.stackTraces) closeErrors();
     configure(spec);

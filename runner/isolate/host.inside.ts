@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { type BundleFunction, Cell, Clock, Out, type StartFailure } from './bridge.ts';
+import { type BundleFunction, Cell, Clock, Out, SEED_BYTES, type StartFailure } from './bridge.ts';
 import { Channel, FrameKind } from './channel.ts';
 import { Calls } from './host/calls.ts';
 import { compileSafely } from './host/compile.ts';
@@ -21,7 +21,6 @@ const MAX_FRAME_BYTES = 80 * 1024 * 1024;
 const LOG_BACKLOG_BYTES = 1024 * 1024;
 /** Timers run in one turn before frames are read again. */
 const TIMERS_PER_TURN = 500;
-const SEED_BYTES = 32;
 
 const inside = __dirname;
 const startedMs = performance.now();

@@ -28,11 +28,11 @@ export class MemoryWatch {
   }
 
   #look(): void {
-    for (const [pid, { limitBytes, onExceeded }] of this.#watched) {
+    for (const [pid, watched] of this.#watched) {
       const memory = readMemory(pid);
-      if (memory === undefined || memory.residentBytes <= limitBytes) continue;
+      if (memory === undefined || memory.residentBytes <= watched.limitBytes) continue;
       this.remove(pid);
-      onExceeded(memory.residentBytes);
+      watched.onExceeded(memory.residentBytes);
     }
   }
 }

@@ -3,6 +3,15 @@ import { MAX_OPERATIONS, OPERATION_BYTES } from './bridge.ts';
 import { type Channel, FrameKind } from './channel.ts';
 import type { GuestOperation, GuestResult, WorkerEvents } from './isolate.ts';
 
+/** What a guest is told of a failure: its code, ours or Node's, and its message. */
+function describe(thrown: unknown): { code: string; message: string } {
+  if (thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string') {
+    return { code: thrown.code, message: thrown.message };
+  }
+  const { code, message } = toFuncatronError(thrown);
+  return { code, message };
+}
+
 /** What a worker asked its runner to do and still waits for. */
 export class Operations {
   readonly #channel: Channel;
@@ -60,9 +69,8 @@ export class Operations {
       const bytes = outcome.bytes?.length ?? 0;
       if (bytes > OPERATION_BYTES) throw new Error(`${request.name}: ${bytes} bytes are more than ${OPERATION_BYTES}`);
     } catch (thrown) {
-      const { code, message } = toFuncatronError(thrown);
       done = 0;
-      outcome = { result: { code, message } };
+      outcome = { result: describe(thrown) };
     }
     if (this.#pending.delete(id)) this.#settle(id, done, outcome.result, outcome.bytes);
   }

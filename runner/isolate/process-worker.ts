@@ -5,7 +5,7 @@ import { FuncatronError } from '../../core/errors.ts';
 import { newId } from '../../core/id.ts';
 import { within } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
-import type { LoadSpec } from './bridge.ts';
+import { type LoadSpec, SEED_BYTES } from './bridge.ts';
 import { Channel, FrameKind } from './channel.ts';
 import type { Worker, WorkerEvents, WorkerExit, WorkerSpec } from './isolate.ts';
 import { limitMemory, readMemory, residentLimit, type Walls } from './launch.ts';
@@ -227,8 +227,8 @@ function loadFrame(spec: WorkerSpec): Buffer[] {
   const { bundle, revision, operations, config, services, stackTraces } = spec;
   const loadSpec: LoadSpec = { bundle, revision, operations, config, services, stackTraces };
   const json = Buffer.from(JSON.stringify(loadSpec));
-  const head = Buffer.allocUnsafe(36);
-  randomFillSync(head, 0, 32);
-  head.writeUInt32BE(json.length, 32);
+  const head = Buffer.allocUnsafe(SEED_BYTES + 4);
+  randomFillSync(head, 0, SEED_BYTES);
+  head.writeUInt32BE(json.length, SEED_BYTES);
   return [head, json, Buffer.from(spec.source)];
 }

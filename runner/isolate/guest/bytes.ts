@@ -2,8 +2,9 @@
 
 const { apply, getOwnPropertyDescriptor, getPrototypeOf } = Reflect;
 const Bytes = Uint8Array;
-const { isView } = ArrayBuffer;
-const set = Uint8Array.prototype.set;
+const isView = (value: unknown): value is ArrayBufferView => ArrayBuffer.isView(value);
+// oxlint-disable-next-line typescript/unbound-method -- captured, and only ever applied
+const { set } = Uint8Array.prototype;
 
 function getter(owner: object, name: PropertyKey): () => unknown {
   return getOwnPropertyDescriptor(owner, name)?.get ?? (() => undefined);

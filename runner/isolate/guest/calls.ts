@@ -110,7 +110,7 @@ export function evaluate(bundle: BundleFunction): string {
     apply(bundle, module.exports, [module, module.exports, refuseRequire]);
     const { exports } = module;
     for (const { operationId, handler } of spec?.operations ?? []) {
-      const found = exported<Handler>(exports, handler);
+      const found: Handler | undefined = exported(exports, handler);
       if (found === undefined)
         throw new Error(`the bundle does not export ${handler}, the func of operation ${operationId}`);
       operations.push({ operationId, handler: found });
@@ -123,11 +123,11 @@ export function evaluate(bundle: BundleFunction): string {
   }
 }
 
-function exported<Exported>(exports: unknown, name: string): Exported | undefined {
+function exported(exports: unknown, name: string): ((...args: unknown[]) => unknown) | undefined {
   if ((typeof exports !== 'object' && typeof exports !== 'function') || exports === null) return undefined;
   if (!hasOwn(exports, name)) return undefined;
   const value = (exports as Record<string, unknown>)[name];
-  return typeof value === 'function' ? (value as Exported) : undefined;
+  return typeof value === 'function' ? (value as (...args: unknown[]) => unknown) : undefined;
 }
 
 /** See `Guest.init`. */

@@ -15,10 +15,10 @@ const CODES: Readonly<Record<string, number>> = {
 
 export class DOMException extends Error {
   readonly code: number;
-  constructor(message = '', options: string | { name?: string; cause?: unknown } = 'Error') {
+  constructor(message: unknown = '', options: string | { name?: string; cause?: unknown } = 'Error') {
     const name = typeof options === 'string' ? options : (options.name ?? 'Error');
     super(String(message), typeof options === 'object' && 'cause' in options ? { cause: options.cause } : undefined);
-    Object.defineProperty(this, 'name', { value: String(name), configurable: true });
+    Object.defineProperty(this, 'name', { value: name, configurable: true });
     this.code = CODES[name] ?? 0;
   }
 }

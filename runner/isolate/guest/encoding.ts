@@ -94,7 +94,7 @@ function readUtf8(bytes: Uint8Array, fatal: boolean, isMore: boolean): Decoded {
     }
     at += length;
   }
-  return { text: text + (apply(fromCharCodes, undefined, units) as string), end: at };
+  return { text: text + apply<undefined, number[], string>(fromCharCodes, undefined, units), end: at };
 }
 
 /** The text of UTF-8 bytes, a byte order mark kept. */
@@ -119,13 +119,13 @@ export class TextEncoder {
   get encoding(): string {
     return 'utf-8';
   }
-  encode(text = ''): Uint8Array {
+  encode(text: unknown = ''): Uint8Array {
     return encodeUtf8(String(text));
   }
   encodeInto(text: string, target: Uint8Array): { read: number; written: number } {
     let read = 0;
     let written = 0;
-    for (const character of String(text)) {
+    for (const character of text) {
       const bytes = encodeUtf8(character);
       if (written + bytes.length > target.length) break;
       target.set(bytes, written);
@@ -158,7 +158,7 @@ export class TextDecoder {
   #isStarted = false;
 
   constructor(label = 'utf-8', options: { fatal?: boolean; ignoreBOM?: boolean } = {}) {
-    const encoding = LABELS[String(label).trim().toLowerCase()];
+    const encoding = LABELS[label.trim().toLowerCase()];
     if (encoding === undefined) throw new RangeError(`the encoding "${label}" is not supported`);
     this.encoding = encoding;
     this.fatal = Boolean(options.fatal);

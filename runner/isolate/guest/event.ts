@@ -68,11 +68,10 @@ export class CallEvent {
     return this.#read.headers ?? EMPTY;
   }
   get contentType(): string {
-    return String(this.headers['content-type'] ?? '');
+    return textOf(this.headers['content-type']) ?? '';
   }
   get idempotencyKey(): string | undefined {
-    const key = this.headers['idempotency-key'];
-    return key === undefined ? undefined : String(key);
+    return textOf(this.headers['idempotency-key']);
   }
   get body(): unknown {
     if (!this.#isParsed) {
@@ -95,6 +94,10 @@ export class CallEvent {
     const { id, kind, trigger, time, attempt, method, path, params, query, cookies, headers, body } = this;
     return { id, kind, trigger, time, attempt, method, path, params, query, cookies, headers, body };
   }
+}
+
+function textOf(header: unknown): string | undefined {
+  return typeof header === 'string' ? header : undefined;
 }
 
 /** What an event reads from. */

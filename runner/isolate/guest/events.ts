@@ -14,7 +14,7 @@ export class Event {
   defaultPrevented = false;
   #isStopped = false;
 
-  constructor(type: string, options: { cancelable?: boolean; bubbles?: boolean } = {}) {
+  constructor(type: unknown, options: { cancelable?: boolean; bubbles?: boolean } = {}) {
     this.type = String(type);
     this.cancelable = Boolean(options.cancelable);
     this.bubbles = Boolean(options.bubbles);
@@ -59,13 +59,14 @@ interface ListenerOptions {
 export class EventTarget {
   #listeners: Listener[] = [];
 
-  addEventListener(type: string, callback: Callback | null, options?: boolean | ListenerOptions): void {
+  addEventListener(type: unknown, callback: Callback | null, options?: boolean | ListenerOptions): void {
     if (callback === null || callback === undefined) return;
+    const name = String(type);
     const { once, signal } = typeof options === 'object' ? options : {};
     if (signal?.aborted) return;
-    if (this.#listeners.some((listener) => listener.type === type && listener.callback === callback)) return;
-    this.#listeners.push({ type: String(type), callback, isOnce: Boolean(once), isRemoved: false });
-    signal?.addEventListener('abort', () => this.removeEventListener(type, callback), { once: true });
+    if (this.#listeners.some((listener) => listener.type === name && listener.callback === callback)) return;
+    this.#listeners.push({ type: name, callback, isOnce: Boolean(once), isRemoved: false });
+    signal?.addEventListener('abort', () => this.removeEventListener(name, callback), { once: true });
   }
 
   removeEventListener(type: string, callback: Callback | null): void {

@@ -65,9 +65,7 @@ function inspectAt(value: unknown, depth: number, parents: readonly object[]): s
       return value.name ? `[Function: ${value.name}]` : '[Function]';
     case 'object':
       return value === null ? 'null' : inspectObject(value, depth, parents);
-    case 'undefined':
-    case 'number':
-    case 'boolean':
+    default:
       return Object.is(value, -0) ? '-0' : String(value);
   }
 }
@@ -132,11 +130,11 @@ export function errorOf(thrown: unknown): { name: string; message: string; stack
     if (typeof thrown !== 'object' || thrown === null || !('message' in thrown)) {
       return { name: 'Error', message: cut(`${inspect(thrown)} was thrown`), stack: '' };
     }
-    const error = thrown as { name?: unknown; message: unknown; stack?: unknown; cause?: unknown };
+    const error = thrown as { name: unknown; message: unknown; stack: unknown; cause?: unknown };
     let stack = stackOf(error.stack);
     if (error.cause !== undefined && error.cause !== thrown)
       stack += `${stack ? '\n' : ''}caused by ${inspect(error.cause)}`;
-    return { name: cut(String(error.name ?? 'Error')), message: cut(String(error.message)), stack: cut(stack) };
+    return { name: cut(String(error.name)), message: cut(String(error.message)), stack: cut(stack) };
   } catch {
     return { name: 'Error', message: 'something was thrown that cannot be read', stack: '' };
   }

@@ -7,7 +7,8 @@ import { Cell, CELLS, CLOCKS, CLOCKS_AT, WINDOW_AT, WINDOW_BYTES } from '../brid
  */
 const { apply } = Reflect;
 const Bytes = Uint8Array;
-const set = Uint8Array.prototype.set;
+// oxlint-disable-next-line typescript/unbound-method -- captured, and only ever applied
+const { set } = Uint8Array.prototype;
 
 export const shared = new ArrayBuffer(WINDOW_AT + WINDOW_BYTES);
 export const cells = new Int32Array(shared, 0, CELLS);

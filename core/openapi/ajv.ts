@@ -4,6 +4,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { Problem } from '../errors.ts';
 import type { Api, Json, JsonObject } from './api.ts';
 import { addFormats } from './formats.ts';
+import { isObject } from './json.ts';
 import { compilePattern } from './pattern.ts';
 import { describeErrors } from './violations.ts';
 import { definitionsOf, DEFINITIONS_ID, type Direction, prepareSchema } from './schema.ts';
@@ -16,15 +17,18 @@ const MAX_STEPS = 100_000;
 
 let steps = 0;
 
-/** Thrown out of a validator that would run too long; `checkValue` makes an ordinary violation of it. */
+/** Thrown out of a validator that would run too long; `run` makes an ordinary violation of it. */
 class TooComplex extends Error {
   override readonly name = 'TooComplex';
 }
 
+/** The violations of a value, with pointers that begin with `prefix`; `undefined` when there are none. */
+export type Check = (value: unknown, prefix: string) => readonly Problem[] | undefined;
+
 /** Compiles schemas of one document, for one direction. */
 export interface SchemaCompiler {
-  /** `schema` as it stands in the Api; the validator's instance paths begin at the value. */
-  compile(schema: Json): ValidateFunction;
+  /** `schema` as it stands in the Api. */
+  compile(schema: Json): Check;
 }
 
 /**
@@ -44,26 +48,28 @@ export function createSchemaCompiler(
     definitions[name] = { allOf: [{ [STEP]: true }, prepareSchema(schema, api.dialect, direction)] };
   }
   ajv.addSchema({ definitions }, DEFINITIONS_ID);
-  return { compile: (schema) => ajv.compile(prepareSchema(schema, api.dialect, direction) as AnySchema) };
-}
-
-/** The violations of a value, with pointers that begin with `prefix`; `undefined` when there are none. */
-export function violationsOf(
-  validate: ValidateFunction,
-  value: unknown,
-  prefix: string,
-): readonly Problem[] | undefined {
-  const passed = checkValue(validate, value);
-  if (passed === true) return undefined;
-  if (passed === 'too complex') return [{ message: 'is nested too deeply to be checked', pointer: prefix }];
-  return describeErrors(validate.errors ?? [], prefix);
+  return {
+    compile(schema) {
+      const validate = ajv.compile(prepareSchema(schema, api.dialect, direction) as AnySchema);
+      const twice = coerce && isCombined(schema);
+      return (value, prefix) => {
+        // Coercion changes values while they are checked, and a check beside a reference or a combination may still
+        // have looked at the text: the second pass looks at what the func will see.
+        if (twice) run(validate, value);
+        const passed = run(validate, value);
+        if (passed === true) return undefined;
+        if (passed === 'too complex') return [{ message: 'is nested too deeply to be checked', pointer: prefix }];
+        return describeErrors(validate.errors ?? [], prefix);
+      };
+    },
+  };
 }
 
 /**
  * Whether a value passes, at the cost of at most a bounded number of steps; the violations are in `validate.errors`.
  * Anything that would run for ever or too deep counts as not passing, with `'too complex'`.
  */
-function checkValue(validate: ValidateFunction, value: unknown): boolean | 'too complex' {
+function run(validate: ValidateFunction, value: unknown): boolean | 'too complex' {
   steps = 0;
   try {
     return validate(value);
@@ -72,6 +78,14 @@ function checkValue(validate: ValidateFunction, value: unknown): boolean | 'too 
     throw error;
   }
 }
+
+function isCombined(schema: Json): boolean {
+  if (Array.isArray(schema)) return (schema as readonly Json[]).some(isCombined);
+  if (!isObject(schema)) return false;
+  return Object.entries(schema).some(([key, value]) => COMBINATIONS.has(key) || isCombined(value));
+}
+
+const COMBINATIONS: ReadonlySet<string> = new Set(['$ref', 'allOf', 'anyOf', 'oneOf', 'if']);
 
 let dialectCheck: Ajv | undefined;
 

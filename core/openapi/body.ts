@@ -1,6 +1,5 @@
-import type { ValidateFunction } from 'ajv';
 import type { Problem } from '../errors.ts';
-import { type SchemaCompiler, violationsOf } from './ajv.ts';
+import type { Check, SchemaCompiler } from './ajv.ts';
 import type { ApiMedia, ApiParameter, Json, JsonObject } from './api.ts';
 import { type Bag, createBag } from './bag.ts';
 import { isObject, memberOf, pointerTo, textAt } from './json.ts';
@@ -45,7 +44,7 @@ function problem(message: string): readonly Problem[] {
   return [{ message, pointer: '/body' }];
 }
 
-function jsonCheck(validate: ValidateFunction | undefined): BodyCheck {
+function jsonCheck(check: Check | undefined): BodyCheck {
   return (body, type) => {
     const text = decodeBody(body, type.charset);
     if (text === undefined) return problem('is not text in its charset');
@@ -55,22 +54,22 @@ function jsonCheck(validate: ValidateFunction | undefined): BodyCheck {
     } catch (error) {
       return problem(`is not JSON: ${error instanceof Error ? error.message : String(error)}`);
     }
-    return validate === undefined ? undefined : violationsOf(validate, value, '/body');
+    return check?.(value, '/body');
   };
 }
 
 /** Text is checked like a parameter: what the schema asks for may be a number written out. */
 function textCheck(media: ApiMedia, definitions: JsonObject, compilers: BodyCompilers): BodyCheck {
   const plain = shapeOf(media.schema, definitions) === 'value';
-  const validate = constrains(media.schema) && plain ? compileBody(media.schema, compilers) : undefined;
+  const check = constrains(media.schema) && plain ? compileBody(media.schema, compilers) : undefined;
   return (body, type) => {
     const text = decodeBody(body, type.charset);
     if (text === undefined) return problem('is not text in its charset');
-    return validate === undefined ? undefined : violationsOf(validate, { body: text }, '');
+    return check?.({ body: text }, '');
   };
 }
 
-function compileBody(schema: Json, compilers: BodyCompilers): ValidateFunction {
+function compileBody(schema: Json, compilers: BodyCompilers): Check {
   return compilers.coercing().compile({ type: 'object', properties: { body: schema } });
 }
 
@@ -81,7 +80,7 @@ function formCheck(media: ApiMedia, definitions: JsonObject, compilers: BodyComp
     read: createPairReader(serialisationOf(fieldParameter(name, schema, media, definitions), definitions), decodeText),
   }));
   const declared = new Set(fields.map((field) => field.name));
-  const validate = constrains(media.schema) ? compileBody(media.schema, compilers) : undefined;
+  const check = constrains(media.schema) ? compileBody(media.schema, compilers) : undefined;
   return (body) => {
     const value = createBag();
     try {
@@ -96,7 +95,7 @@ function formCheck(media: ApiMedia, definitions: JsonObject, compilers: BodyComp
     } catch (error) {
       return problem(malformed(error));
     }
-    return validate === undefined ? undefined : violationsOf(validate, { body: value }, '');
+    return check?.({ body: value }, '');
   };
 }
 
@@ -114,9 +113,7 @@ function multipartCheck(media: ApiMedia, definitions: JsonObject, compilers: Bod
   const objects = new Set(
     Object.keys(properties).filter((name) => shapeOf(properties[name], definitions) === 'object'),
   );
-  const validate = constrains(media.schema)
-    ? compileBody(withoutFiles(media.schema, definitions), compilers)
-    : undefined;
+  const check = constrains(media.schema) ? compileBody(withoutFiles(media.schema, definitions), compilers) : undefined;
   return (body, type) => {
     if (type.boundary === undefined) return problem('has a content type without a boundary');
     const value = createBag();
@@ -125,7 +122,7 @@ function multipartCheck(media: ApiMedia, definitions: JsonObject, compilers: Bod
     } catch (error) {
       return problem(malformed(error));
     }
-    return validate === undefined ? undefined : violationsOf(validate, { body: value }, '');
+    return check?.({ body: value }, '');
   };
 }
 

@@ -33,7 +33,7 @@ export async function bundleRefs(folder: string, file: string): Promise<string> 
     // The value is cloned because ref-parser writes into what it is given.
     const bundled = await SwaggerParser.bundle(join(root, file), structuredClone(source.value) as never, {
       resolve: { file: readers, http: false },
-      parse: { json: false, yaml: false, text: false, binary: false, document: readers } as never,
+      parse: { json: false, yaml: false, text: false, binary: false, document: readers },
     });
     return `${JSON.stringify(bundled, null, 2)}\n`;
   } catch (error) {

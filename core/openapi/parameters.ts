@@ -1,6 +1,5 @@
-import type { ValidateFunction } from 'ajv';
 import type { Problem } from '../errors.ts';
-import { type SchemaCompiler, violationsOf } from './ajv.ts';
+import type { Check, SchemaCompiler } from './ajv.ts';
 import type { ApiParameter, Json, JsonObject } from './api.ts';
 import { type Bag, createBag } from './bag.ts';
 import { isObject, listAt, memberOf, pointerTo } from './json.ts';
@@ -50,8 +49,7 @@ export function createParametersReader(
     .map((each) => textField({ ...each, name: each.name.toLowerCase() }, definitions));
   const query = pairGroup(named('query'), definitions, decodeText);
   const cookie = pairGroup(named('cookie'), definitions, decodeOctets);
-  const validate = parameters.length === 0 ? undefined : compileParameters(parameters, definitions, compiler());
-  const twice = parameters.some((parameter) => hasReference(parameter.schema));
+  const check = parameters.length === 0 ? undefined : compileParameters(parameters, definitions, compiler());
 
   return (source, problems) => {
     const values = { path: createBag(), query: createBag(), header: createBag(), cookie: createBag() };
@@ -61,10 +59,8 @@ export function createParametersReader(
     readPairs(query, pairs, values.query, problems);
     const { cookie: cookies } = source.headers;
     readPairs(cookie, cookies === undefined ? NO_PAIRS : parseCookies(cookies), values.cookie, problems);
-    if (validate !== undefined) {
-      const failed = checkAll(validate, values, twice, problems.length > 0);
-      if (failed !== undefined) problems.push(...failed);
-    }
+    const failed = check?.(values, '');
+    if (failed !== undefined) addUnknown(problems, failed);
     return values;
   };
 }
@@ -176,6 +172,12 @@ function readPairs(group: PairGroup, pairs: RawPairs, target: Bag, problems: Pro
   }
 }
 
+/** A value that could not be read is missing where the schema looks; that it is malformed is known already. */
+function addUnknown(problems: Problem[], failed: readonly Problem[]): void {
+  const known = new Set(problems.map((problem) => problem.pointer));
+  for (const problem of failed) if (!known.has(problem.pointer)) problems.push(problem);
+}
+
 function malformed(error: unknown): string {
   if (error instanceof MalformedText) return error.message;
   throw error;
@@ -186,7 +188,7 @@ function compileParameters(
   parameters: readonly ApiParameter[],
   definitions: JsonObject,
   compiler: SchemaCompiler,
-): ValidateFunction {
+): Check {
   const properties: Record<string, Json> = {};
   for (const location of ['path', 'query', 'header', 'cookie'] as const) {
     const members: Record<string, Json> = {};
@@ -218,24 +220,4 @@ function defaultOf(schema: Json, definitions: JsonObject, depth = 0): Json | und
     if (inherited !== undefined) return inherited;
   }
   return undefined;
-}
-
-/**
- * Coercion changes values while they are checked, and a check behind a reference or a combination may have looked at
- * the text that was there before: such schemas are checked again, now on what the func will see.
- */
-function checkAll(
-  validate: ValidateFunction,
-  values: ParameterValues,
-  twice: boolean,
-  known: boolean,
-): readonly Problem[] | undefined {
-  const problems = violationsOf(validate, values, '') ?? (twice ? violationsOf(validate, values, '') : undefined);
-  if (problems === undefined) return undefined;
-  // A value that could not be read is missing from `values`; its own problem says more than "is required".
-  return known ? problems.filter((problem) => problem.message !== 'is required') : problems;
-}
-
-function hasReference(schema: unknown): boolean {
-  return isObject(schema) && ['$ref', 'allOf', 'anyOf', 'oneOf', 'items', 'properties'].some((key) => key in schema);
 }

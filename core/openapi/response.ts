@@ -1,5 +1,4 @@
 import type { Problem } from '../errors.ts';
-import { violationsOf } from './ajv.ts';
 import type { ApiOperation, ApiResponse, Json, JsonObject } from './api.ts';
 import { type BodyCheck, type BodyCompilers, CONTENT_TYPE_POINTER, createBodyCheck } from './body.ts';
 import { createBag } from './bag.ts';
@@ -79,7 +78,7 @@ function headersCheck(
     const wanted = { name, in: 'header', required: false, schema, style: 'simple', explode: false } as const;
     return { name, read: createTextReader(serialisationOf(wanted, definitions)) };
   });
-  const validate = compilers.coercing().compile({
+  const check = compilers.coercing().compile({
     type: 'object',
     properties: { header: { type: 'object', properties, ...(required.length === 0 ? {} : { required }) } },
   });
@@ -89,7 +88,7 @@ function headersCheck(
       const value = headers[name];
       if (value !== undefined) header[name] = read(typeof value === 'string' ? value : value.join(','));
     }
-    const failed = violationsOf(validate, { header }, '');
+    const failed = check({ header }, '');
     if (failed !== undefined) problems.push(...failed);
   };
 }

@@ -25,7 +25,7 @@ export type Match<T> =
 
 export interface Router<T> {
   /** `host` as in the `Host` header; `rawPath` as the client sent it, without the query. */
-  match(host: string | undefined, method: string, rawPath: string): Match<T>;
+  readonly match: (host: string | undefined, method: string, rawPath: string) => Match<T>;
 }
 
 interface Target<T> {

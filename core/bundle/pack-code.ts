@@ -4,7 +4,7 @@ import { extname, join } from 'node:path';
 import { build, type BuildFailure, type BuildOptions, type Message, type Metafile, type Plugin } from 'esbuild';
 import { FuncatronError, type Problem } from '../errors.ts';
 import { findDynamicImports } from './pack-scan.ts';
-import { canonicalPaths, importChain, renameInCode, renameInMap } from './pack-paths.ts';
+import { canonicalPaths, importChain, renamePaths } from './pack-paths.ts';
 
 /** A bundle's code in one file. */
 export interface PackedCode {
@@ -53,8 +53,7 @@ export async function packCode(folder: string, entry: string): Promise<PackedCod
 
   const paths = canonicalPaths(Object.keys(cjs.metafile.inputs), SDK, folder);
   const textOf = (suffix: string): string => cjs.outputFiles.find((file) => file.path.endsWith(suffix))?.text ?? '';
-  const code = renameInCode(textOf('bundle.js'), paths);
-  const map = renameInMap(textOf('bundle.js.map'), paths);
+  const { code, map } = renamePaths({ code: textOf('bundle.js'), map: textOf('bundle.js.map') }, paths);
   const dynamic = findDynamicImports(code, map);
   if (dynamic.length > 0) throw refuse('it imports modules by names that are known at run time only', dynamic);
   return {

@@ -17,22 +17,68 @@ export function canonicalPaths(inputs: readonly string[], sdk: string, folder: s
   return renamed;
 }
 
-/** Renames inputs where esbuild writes them: alone in a comment line, or as the key of a module wrapper. Lines stay lines. */
-export function renameInCode(code: string, paths: ReadonlyMap<string, string>): string {
-  if (paths.size === 0) return code;
-  return code.replace(
-    /^(\/\/ | {2}")(\.\.\/[^"\n]+)($|"\()/gm,
-    (whole, before: string, path: string, after: string) => {
-      const renamed = paths.get(path);
-      return renamed === undefined ? whole : `${before}${renamed}${after}`;
-    },
-  );
+/**
+ * Renames inputs where esbuild writes them: alone in a comment line, as the key of a module wrapper, and in the source
+ * map, whose columns behind such a key move.
+ */
+export function renamePaths(
+  packed: { readonly code: string; readonly map: string },
+  paths: ReadonlyMap<string, string>,
+): { readonly code: string; readonly map: string } {
+  if (paths.size === 0) return packed;
+  const map = JSON.parse(packed.map) as { sources: string[]; mappings: string };
+  const mappings = map.mappings.split(';');
+  const lines = packed.code.split('\n').map((line, index) => {
+    const [, before = '', path = '', after = ''] = /^(\/\/ | {2}")(\.\.\/[^"]+)($|"\(.*)/.exec(line) ?? [];
+    const renamed = paths.get(path);
+    if (renamed === undefined) return line;
+    mappings[index] = moveColumns(mappings[index] ?? '', before.length, renamed.length - path.length);
+    return `${before}${renamed}${after}`;
+  });
+  const sources = map.sources.map((source) => paths.get(source) ?? source);
+  return { code: lines.join('\n'), map: JSON.stringify({ ...map, sources, mappings: mappings.join(';') }) };
 }
 
-/** Renames the `sources` of a source map. */
-export function renameInMap(map: string, paths: ReadonlyMap<string, string>): string {
-  const parsed = JSON.parse(map) as { sources: string[] };
-  return JSON.stringify({ ...parsed, sources: parsed.sources.map((source) => paths.get(source) ?? source) });
+const BASE64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+
+/**
+ * One line of a source map's mappings with everything behind column `from` moved. A segment begins with its column as
+ * a difference from the one before, so only the first behind `from` changes. Source: ECMA-426 §9.2.
+ */
+function moveColumns(line: string, from: number, by: number): string {
+  if (line === '') return line;
+  const segments = line.split(',');
+  let column = 0;
+  for (const [index, segment] of segments.entries()) {
+    const { value, length } = readVlq(segment);
+    column += value;
+    if (column <= from) continue;
+    segments[index] = writeVlq(value + by) + segment.slice(length);
+    break;
+  }
+  return segments.join(',');
+}
+
+/** The first number of a segment: base 64 digits of five bits, lowest first, the sixth bit saying that more follow. */
+function readVlq(text: string): { value: number; length: number } {
+  let bits = 0;
+  let length = 0;
+  for (let digit = 32; digit >= 32; length++) {
+    digit = BASE64.indexOf(text[length] ?? 'A');
+    bits += (digit & 31) * 32 ** length;
+  }
+  return { value: bits % 2 === 1 ? -((bits - 1) / 2) : bits / 2, length };
+}
+
+function writeVlq(value: number): string {
+  let bits = value < 0 ? -value * 2 + 1 : value * 2;
+  let text = '';
+  do {
+    const more = bits >= 32 ? 32 : 0;
+    text += BASE64[(bits % 32) + more] ?? '';
+    bits = Math.floor(bits / 32);
+  } while (bits > 0);
+  return text;
 }
 
 /** The shortest way of imports from the entry to `target`, both included; only `target` when there is none. */

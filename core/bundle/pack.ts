@@ -37,10 +37,11 @@ export async function packBundle(folder: string): Promise<PackedBundle> {
   // With other files brought in, lines are no longer the author's.
   const isOwnText = text === (await readFile(join(root, file), 'utf8'));
   const source = isOwnText ? file : `${file} (with its references)`;
-  const { manifest, document, warnings: ofDocument } = await loadApi(text, { file: source });
+  const { api, manifest, document, warnings: ofDocument } = await loadApi(text, { file: source });
   const { code, map, exports, warnings: ofCode } = await packCode(root, manifest.entry);
-  // Read once more, now that it is known what the code exports.
-  const { api } = await loadApi(text, { file: source, exports });
+  const isComplete = api.operations.every(({ handler }) => exports.includes(handler));
+  // Read again, now that it is known what the code exports: this throws, and says where each operation stands.
+  if (!isComplete) await loadApi(text, { file: source, exports });
   const files = new Map([
     [DOCUMENT_FILE, Buffer.from(`${JSON.stringify(document, null, 2)}\n`)],
     [CODE_FILE, Buffer.from(code)],

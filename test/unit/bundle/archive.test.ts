@@ -26,7 +26,9 @@ async function refusal(
   return assert.fail('the archive was taken');
 }
 
-async function tarOf(entries: readonly (Partial<Header> & { readonly name: string } & { readonly content?: string })[]): Promise<Buffer> {
+async function tarOf(
+  entries: readonly (Partial<Header> & { readonly name: string } & { readonly content?: string })[],
+): Promise<Buffer> {
   const tar = pack();
   for (const { content, ...header } of entries) tar.entry(header, content ?? '');
   tar.finalize();

@@ -8,6 +8,8 @@ import { callerQueue } from '../core/wire/topology.ts';
 
 /** Requests this process waits for at once; more are refused. */
 const MAX_WAITING = 1_000;
+/** How long a request waits for the reply queue to be there. */
+const OPEN_MS = 2_000;
 
 /** Request and reply over the broker for single messages: a Tron's commands, and the public calls it makes. */
 export interface Replies extends Closable {
@@ -68,6 +70,8 @@ export function openReplies(options: { readonly broker: Broker; readonly id: str
       timer = setTimeout(() => resolve(undefined), timeoutMs);
     });
     try {
+      // A tron that has just started is given the time to open its queue.
+      if (consumer === undefined) await Promise.race([opening, delay(Math.min(timeoutMs, OPEN_MS), stop.signal)]);
       const properties = { ...message.properties, correlationId, replyTo: queue.name, expirationMs: timeoutMs };
       const outcome = consumer === undefined ? 'down' : await broker.publish({ ...message, properties });
       if (outcome === 'accepted') return await answer;

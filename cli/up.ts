@@ -52,7 +52,7 @@ async function up(
   process.exitCode = await served;
 }
 
-/** Side by side; one that fails is reported and hinders no other. */
+/** The first one alone, so that it answers soon, then the others side by side; one that fails hinders no other. */
 async function deployAll(
   client: TronClient,
   folders: readonly string[],
@@ -61,15 +61,17 @@ async function deployAll(
 ): Promise<void> {
   if (folders.length === 0) return;
   const { deployPath } = await import('./deploy.ts');
-  const deploys = folders.map(async (folder) => {
+  const deploy = async (folder: string): Promise<void> => {
     try {
       const { bundle, revision } = await deployPath(client, folder, true, terminal);
       terminal.say(`deployed ${bundle} @ ${revision}`);
     } catch (error) {
       if (!isStopping()) printFailure(terminal, error);
     }
-  });
-  await Promise.all(deploys);
+  };
+  const [first = '', ...others] = folders;
+  await deploy(first);
+  await Promise.all(others.map(deploy));
 }
 
 /** Samples go into an empty cluster only: a bundle somebody changed or removed must not come back. */

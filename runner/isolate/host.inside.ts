@@ -5,6 +5,7 @@ import { type BundleFunction, Cell, Clock, Out, SEED_BYTES, type StartFailure } 
 import { Channel, FrameKind } from './channel.ts';
 import { Calls } from './host/calls.ts';
 import { compileSafely } from './host/compile.ts';
+import { LogLines } from './host/log-lines.ts';
 import { Operations } from './host/operations.ts';
 import { createRealm } from './host/realm.ts';
 
@@ -17,8 +18,6 @@ import { createRealm } from './host/realm.ts';
 
 /** Longest frame the child accepts: a bundle of 64 MiB with its spec. */
 const MAX_FRAME_BYTES = 80 * 1024 * 1024;
-/** Above this the runner reads too slowly, and log lines are dropped. */
-const LOG_BACKLOG_BYTES = 1024 * 1024;
 /** Timers run in one turn before frames are read again. */
 const TIMERS_PER_TURN = 500;
 
@@ -43,7 +42,7 @@ const calls = new Calls(realm, (tag, envelope) => {
 });
 calls.onAborted = turn;
 const operations = new Operations(realm, channel, scheduleTurn);
-let lines: string[] = [];
+const log = new LogLines(channel);
 let isTurnScheduled = false;
 let timer: NodeJS.Timeout | undefined;
 let timerDueMs = Infinity;
@@ -95,7 +94,7 @@ function turn(): void {
   realm.tick();
   takeAll();
   calls.flush();
-  flushLog();
+  log.flush();
   armTimer();
 }
 
@@ -113,7 +112,7 @@ function takeAll(): void {
         calls.takeReply(text);
         break;
       case Out.log:
-        lines.push(text);
+        log.push(text);
         break;
       case Out.op:
         operations.begin(cells[Cell.id] ?? 0, text);
@@ -126,7 +125,7 @@ function takeAll(): void {
         else channel.send(FrameKind.failed, Buffer.from(text));
         break;
       case Out.stopped:
-        flushLog();
+        log.flush();
         channel.end(() => process.exit(0));
         break;
       default:
@@ -135,15 +134,8 @@ function takeAll(): void {
   }
 }
 
-function flushLog(): void {
-  if (lines.length === 0) return;
-  if (channel.backlogBytes < LOG_BACKLOG_BYTES) channel.send(FrameKind.log, Buffer.from(`[${lines.join(',')}]`));
-  lines = [];
-}
-
-/** A line of the host's own. */
 function reportStray(message: string): void {
-  lines.push(JSON.stringify({ time: Date.now(), level: 'error', message }));
+  log.report(message);
   scheduleTurn();
 }
 

@@ -29,6 +29,7 @@ type SendReplies = (tag: number, envelope: Buffer) => void;
 
 /** A frame of replies is closed when it is this long: the broker carries them as one message. */
 const REPLIES_BYTES = 1024 * 1024;
+const MAX_CANCELLED = 256;
 /** The longest wait `setTimeout` takes. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -39,6 +40,8 @@ export class Calls {
   readonly #entries: (Entry | undefined)[] = [];
   readonly #free: number[] = [];
   #replies = new Map<number, ReplyRecord[]>();
+  /** Calls that were cancelled before they came, as hex: cancel frames overtake calls. */
+  readonly #cancelled = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #wakeAt = Infinity;
 
@@ -87,6 +90,7 @@ export class Calls {
       // Never looked at: it is a guest's value. The bootstrap catches all but an overflow of the stack.
       this.#fail(slot, 'FUNC_ERROR', 'the func could not be run');
     }
+    if (this.#cancelled.size > 0 && this.#cancelled.delete(id.toString('hex'))) this.#abort(slot, 0);
   }
 
   /** The body as text where it is text; else it goes through the window and the guest has it before it enters. */
@@ -129,6 +133,17 @@ export class Calls {
       const id = ids.subarray(at, at + 16);
       const slot = this.#entries.findIndex((entry) => entry !== undefined && entry.id.equals(id));
       if (slot >= 0) this.#abort(slot, 0);
+      else this.#remember(id.toString('hex'));
+    }
+  }
+
+  /** Most of these calls have been answered already, so the oldest are forgotten. */
+  #remember(id: string): void {
+    this.#cancelled.add(id);
+    if (this.#cancelled.size <= MAX_CANCELLED) return;
+    for (const oldest of this.#cancelled) {
+      this.#cancelled.delete(oldest);
+      return;
     }
   }
 

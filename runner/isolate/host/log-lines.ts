@@ -1,0 +1,49 @@
+import { type Channel, FrameKind } from '../channel.ts';
+
+/** Above this the runner reads too slowly: lines wait. */
+const BACKLOG_BYTES = 1024 * 1024;
+/** Lines that wait; more are dropped and counted. */
+const MAX_LINES = 1000;
+const RETRY_MS = 20;
+
+/** Log lines on their way to the runner, one frame a turn. */
+export class LogLines {
+  readonly #channel: Channel;
+  #lines: string[] = [];
+  #dropped = 0;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+  }
+
+  /** Takes a line as JSON. */
+  push(json: string): void {
+    if (this.#lines.length < MAX_LINES) this.#lines.push(json);
+    else this.#dropped++;
+  }
+
+  /** Writes a line of the host's own. */
+  report(message: string, dropped?: number): void {
+    this.push(JSON.stringify({ time: Date.now(), level: 'error', message, dropped }));
+  }
+
+  /** Sends what there is, or tries again a little later. */
+  flush(): void {
+    if (this.#lines.length === 0) return;
+    if (this.#channel.backlogBytes > BACKLOG_BYTES) {
+      this.#retry ??= setTimeout(() => {
+        this.#retry = undefined;
+        this.flush();
+      }, RETRY_MS);
+      return;
+    }
+    const json = `[${this.#lines.join(',')}]`;
+    this.#lines = [];
+    this.#channel.send(FrameKind.log, Buffer.from(json));
+    if (this.#dropped === 0) return;
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    this.report('log lines were dropped: they came faster than the runner reads', dropped);
+  }
+}

@@ -1,0 +1,174 @@
+import { execFileSync } from 'node:child_process';
+import { writeId } from '../../core/id.ts';
+import { createLog } from '../../core/log.ts';
+import { CallFlag, type CallMeta, encodeCalls, Envelope, ReplyFlag } from '../../core/wire/envelope.ts';
+import type {
+  GuestOperation,
+  GuestResult,
+  IsolateKind,
+  Worker,
+  WorkerEvents,
+  WorkerExit,
+  WorkerSpec,
+} from '../../runner/isolate/isolate.ts';
+import { createProcessIsolate } from '../../runner/isolate/process.ts';
+
+/** A worker under test, with its calls matched to their replies. */
+
+export const silentLog = createLog({ level: 'silent', role: 'test' });
+
+export interface TestReply {
+  readonly status: number;
+  readonly isFailed: boolean;
+  readonly isJson: boolean;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly body: Buffer;
+  readonly waitUs: number;
+  readonly funcUs: number;
+  readonly tag: number;
+  /** The body as JSON. */
+  json(): unknown;
+}
+
+export interface TestCall {
+  readonly operation?: number;
+  readonly body?: string | Buffer;
+  readonly meta?: CallMeta;
+  readonly flags?: number;
+  readonly attempt?: number;
+  readonly deadlineMs?: number;
+  readonly id?: Buffer;
+}
+
+type LogLine = Parameters<WorkerEvents['onLog']>[0];
+
+export class WorkerHarness {
+  worker!: Worker;
+  readonly logs: LogLine[] = [];
+  readonly operations: GuestOperation[] = [];
+  readonly frames: { readonly tag: number; readonly count: number }[] = [];
+  readonly exited: Promise<WorkerExit>;
+  #onExit: (exit: WorkerExit) => void = () => undefined;
+  readonly #waiting = new Map<string, { resolve(reply: TestReply): void; reject(error: Error): void }>();
+  perform: (request: GuestOperation, signal: AbortSignal) => Promise<GuestResult> = () =>
+    Promise.reject(new Error('no operation was expected'));
+
+  constructor() {
+    this.exited = new Promise((resolve) => {
+      this.#onExit = resolve;
+    });
+  }
+
+  readonly events: WorkerEvents = {
+    onReplies: (tag, buffer) => this.#onReplies(tag, new Envelope(buffer)),
+    onLog: (line) => this.logs.push(line),
+    onOperation: (request, signal) => {
+      this.operations.push(request);
+      return this.perform(request, signal);
+    },
+    onExit: (exit) => {
+      this.#onExit(exit);
+      for (const { reject } of this.#waiting.values()) reject(new Error(`the worker is gone: ${exit.reason}`));
+    },
+  };
+
+  /** Sends calls in one envelope; settles with their replies in the order of the calls. */
+  callAll(calls: readonly TestCall[], tag = 1, clockOffsetMs = 0): Promise<TestReply[]> {
+    const records = calls.map((call) => ({
+      id: call.id ?? newIdBytes(),
+      deadline: Date.now() + (call.deadlineMs ?? 20_000),
+      operation: call.operation ?? 0,
+      flags: call.flags ?? CallFlag.text,
+      attempt: call.attempt ?? 1,
+      meta: JSON.stringify({ headers: { 'content-type': 'application/json' }, ...call.meta }),
+      body: call.body === undefined ? undefined : Buffer.from(call.body as string),
+    }));
+    const replies = records.map(({ id }) => {
+      return new Promise<TestReply>((resolve, reject) => this.#waiting.set(id.toString('hex'), { resolve, reject }));
+    });
+    this.worker.send(tag, encodeCalls(records), clockOffsetMs);
+    return Promise.all(replies);
+  }
+
+  async call(call: TestCall = {}): Promise<TestReply> {
+    const [reply] = await this.callAll([call]);
+    if (reply === undefined) throw new Error('no reply');
+    return reply;
+  }
+
+  #onReplies(tag: number, envelope: Envelope): void {
+    this.frames.push({ tag, count: envelope.count });
+    for (let index = 0; index < envelope.count; index++) {
+      const key = envelope.id(index).toString('hex');
+      const waiting = this.#waiting.get(key);
+      if (waiting === undefined) throw new Error(`a reply to call ${key} that nobody waits for`);
+      this.#waiting.delete(key);
+      const meta = envelope.meta(index).toString();
+      const body = Buffer.from(envelope.body(index));
+      waiting.resolve({
+        status: envelope.status(index),
+        isFailed: (envelope.replyFlags(index) & ReplyFlag.failed) !== 0,
+        isJson: (envelope.replyFlags(index) & ReplyFlag.json) !== 0,
+        headers: meta === '' ? {} : ((JSON.parse(meta) as { headers: Record<string, unknown> }).headers ?? {}),
+        body,
+        waitUs: envelope.waitUs(index),
+        funcUs: envelope.funcUs(index),
+        tag,
+        json: () => JSON.parse(body.toString()) as unknown,
+      });
+    }
+  }
+}
+
+export function newIdBytes(): Buffer {
+  const id = Buffer.alloc(16);
+  writeId(id, 0);
+  return id;
+}
+
+/** The process isolate, built from the sources as they are now. */
+export function openProcessIsolate(): IsolateKind {
+  execFileSync(process.execPath, ['tools/build-inside.mjs']);
+  return createProcessIsolate({ log: silentLog, allowWeakIsolation: false });
+}
+
+/** A spec whose operations are the exports named. */
+export function specOf(source: string, overrides: Partial<WorkerSpec> = {}, handlers = ['run']): WorkerSpec {
+  return {
+    bundle: 'test',
+    revision: '0123456789ab',
+    source,
+    operations: handlers.map((handler) => ({ operationId: handler, handler })),
+    config: {},
+    services: {},
+    memoryMb: 64,
+    concurrency: 100,
+    stackTraces: true,
+    startTimeoutMs: 15_000,
+    ...overrides,
+  };
+}
+
+/** Starts workers and ends them after each test. */
+export class WorkerStarter {
+  readonly #kind: () => IsolateKind;
+  #workers: WorkerHarness[] = [];
+
+  constructor(kind: () => IsolateKind) {
+    this.#kind = kind;
+  }
+
+  async start(source: string, overrides?: Partial<WorkerSpec>, handlers?: string[]): Promise<WorkerHarness> {
+    const harness = new WorkerHarness();
+    harness.worker = await this.#kind().start(specOf(source, overrides, handlers), harness.events);
+    this.#workers.push(harness);
+    return harness;
+  }
+
+  async endAll(): Promise<void> {
+    const workers = this.#workers;
+    this.#workers = [];
+    for (const { worker } of workers) worker.kill();
+    await Promise.all(workers.map(({ exited }) => exited));
+  }
+}

@@ -1,0 +1,4 @@
+import { describeIsolate } from './isolate-contract.ts';
+import { openProcessIsolate } from './isolate-harness.ts';
+
+describeIsolate('process', openProcessIsolate);

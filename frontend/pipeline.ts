@@ -79,6 +79,8 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   #admittedBytes = 0;
   #rpcCall: RpcCall | undefined;
   #wasReturned = false;
+  /** The client holds its body back until it is told to go on; answered otherwise, it may send it or not. RFC 9110 §10.1.1. */
+  #asksFirst = false;
   #hasEnded = false;
 
   constructor(context: PipelineContext, req: IncomingMessage, res: ServerResponse) {
@@ -91,6 +93,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   start(): void {
     if (this.#context.isDraining) return this.#fail('SHUTTING_DOWN', 'this frontend is shutting down', SOON);
     const req = this.#req;
+    this.#asksFirst = req.headers.expect !== undefined;
     const target = splitTarget(req.url ?? '/');
     this.#path = target.path;
     this.#query = target.query;
@@ -99,8 +102,10 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     const bytes = declaredBytes(req);
     if (bytes === 0) return this.#dispatch();
     const { maxBodyBytes } = this.#context;
-    // A client that asks first is not told to send what is too long anyway.
-    if (req.headers.expect !== undefined && (bytes <= maxBodyBytes || bytes === Infinity)) this.#res.writeContinue();
+    if (this.#asksFirst && (bytes <= maxBodyBytes || bytes === Infinity)) {
+      this.#asksFirst = false;
+      this.#res.writeContinue();
+    }
     readBody(req, this.#context.maxBodyBytes, this);
   }
 
@@ -272,7 +277,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   #addOwnHeaders(headers: HeaderList, funcUs: number): HeaderList {
     headers.push('x-funcatron-call-id', formatId(this.#id, 0));
     headers.push('server-timing', serverTiming(this.#startedAt, this.#sentAt, funcUs));
-    if (this.#context.isDraining) headers.push('connection', 'close');
+    if (this.#asksFirst || this.#context.isDraining) headers.push('connection', 'close');
     return headers;
   }
 

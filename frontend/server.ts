@@ -7,9 +7,13 @@ const KEEP_ALIVE_MS = 72_000;
 /** A client has this long for its headers, and for the whole request: what trickles in slower holds a connection for nothing. */
 const HEADERS_MS = 10_000;
 const REQUEST_MS = 120_000;
+const CHECK_MS = 2_000;
 
 export interface FrontendServerOptions {
   readonly maxHeaderBytes: number;
+  /** 10 s when absent; it is looked at every `checkMs`. */
+  readonly headersMs?: number;
+  readonly checkMs?: number;
   /** Everything under `/_funcatron`. */
   readonly own: RequestListener;
   /** Every other request: it belongs to some bundle, or to none. */
@@ -25,9 +29,9 @@ export function createFrontendServer(options: FrontendServerOptions): Server {
   const server = createServer({
     maxHeaderSize: options.maxHeaderBytes,
     keepAliveTimeout: KEEP_ALIVE_MS,
-    headersTimeout: HEADERS_MS,
+    headersTimeout: options.headersMs ?? HEADERS_MS,
     requestTimeout: REQUEST_MS,
-    connectionsCheckingInterval: 5_000,
+    connectionsCheckingInterval: options.checkMs ?? CHECK_MS,
   });
   function onRequest(req: IncomingMessage, res: ServerResponse): void {
     if (isOwn(req.url ?? '')) own(req, res);

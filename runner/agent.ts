@@ -1,6 +1,7 @@
 import type { Closable } from '../core/lifecycle.ts';
 import type { HeldRevision, RevisionState, Snapshot } from '../core/wire/control.ts';
 import { backoffMs } from '../core/deadline.ts';
+import { deadQueue, eventQueue, RETRY_RUNGS_MS, retryQueue } from '../core/wire/topology.ts';
 import { Revision, type RevisionContext } from './revision.ts';
 
 /** A revision that did not come up is tried again after this long, doubling … */
@@ -93,8 +94,17 @@ export class Agent implements Closable {
   #drop(key: string, held: Held): void {
     clearTimeout(held.retry);
     this.#held.delete(key);
-    const leaving = held.revision.close().finally(() => this.#leaving.delete(leaving));
+    const leaving = this.#leave(held.revision).finally(() => this.#leaving.delete(leaving));
     this.#leaving.add(leaving);
+  }
+
+  /** Queues of a bundle that is gone must not come back with the next reconnect. */
+  async #leave(revision: Revision): Promise<void> {
+    await revision.close();
+    const { bundle } = revision;
+    if (this.held.some((other) => other.bundle === bundle)) return;
+    const rungs = RETRY_RUNGS_MS.map((rungMs) => retryQueue(bundle, rungMs));
+    this.#options.context.broker.forget([eventQueue(bundle), deadQueue(bundle), ...rungs]);
   }
 
   #retryLater(key: string, held: Held): void {

@@ -37,12 +37,13 @@ export class Dispatch {
   readonly #options: DispatchOptions;
   readonly #returns: Returns;
   readonly #tally: Tally = { open: 0 };
+  readonly #giveUp = new AbortController();
   #isDraining = false;
 
   constructor(options: DispatchOptions) {
     this.#options = options;
     const { broker, queue, replies, clock, log, events } = options;
-    this.#returns = new Returns({ broker, queue, replies, clock, log });
+    this.#returns = new Returns({ broker, queue, replies, clock, signal: this.#giveUp.signal });
     this.host = new Host({
       ...options.host,
       clock,
@@ -120,6 +121,7 @@ export class Dispatch {
     await this.#emptied(drainMs);
     await this.host.close();
     await this.#emptied(CUT_SHORT_MS);
+    this.#giveUp.abort();
   }
 
   async #emptied(ms: number): Promise<void> {
@@ -235,7 +237,9 @@ export class Dispatch {
 
   /** The drain took too long and the workers were ended. */
   #onCutShort(calls: readonly HeldCall[]): void {
-    const again = calls.filter((call) => call.mayRerun && call.attempt < MAX_ATTEMPTS);
+    const again = calls.filter(
+      ({ batch, mayRerun, attempt }) => batch.address.queue !== undefined && mayRerun && attempt < MAX_ATTEMPTS,
+    );
     const lost = calls.filter((call) => !again.includes(call));
     if (lost.length > 0) this.#options.replies.fail(lost, 'RUNNER_LOST', 'the runner stopped before the func ended');
     for (const call of again) {

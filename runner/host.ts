@@ -74,9 +74,8 @@ export class Host implements Closable {
   }
 
   /** Starts the first worker. @throws DEPLOY_FAILED with the func's own error; WEAK_ISOLATION; OVERLOADED */
-  async open(): Promise<void> {
-    await this.#startWorker();
-    for (let more = 1; more < this.#options.workersMin; more++) void this.#startAnother();
+  open(): Promise<void> {
+    return this.#startWorker();
   }
 
   /** Workers that take calls. */
@@ -280,6 +279,7 @@ export class Host implements Closable {
     this.#failure = undefined;
     this.#options.log.debug({ worker: worker.isolate.id, workerPid: worker.isolate.pid }, 'worker ready');
     this.#fill();
+    if (this.workers < this.#options.workersMin) void this.#startAnother();
     events.onChange();
   }
 

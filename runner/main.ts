@@ -6,7 +6,6 @@ import { createRepository } from '../core/bundle/repository.ts';
 import { ClusterClock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
 import { TimerWheel } from '../core/deadline.ts';
-import { newId } from '../core/id.ts';
 import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import { openMembership, type Membership } from '../core/membership.ts';
@@ -16,6 +15,7 @@ import { FIRST_EPOCH, type RunnerReport } from '../core/wire/control.ts';
 import { Agent } from './agent.ts';
 import { loadBundle } from './bundle-cache.ts';
 import { CancelledIds, openCancelListener } from './cancels.ts';
+import { openIdentity } from './identity.ts';
 import type { IsolateKind } from './isolate/isolate.ts';
 import { createProcessIsolate } from './isolate/process.ts';
 import { LogShipper } from './log-shipper.ts';
@@ -31,6 +31,7 @@ export interface RunnerOptions {
   readonly broker: Broker;
   readonly store: Store;
   readonly log: Log;
+  /** Default: the one kept in the data folder. */
   readonly id?: string;
   /** Where funcs run; default: a locked-down child process each worker. */
   readonly isolate?: IsolateKind;
@@ -45,13 +46,15 @@ export interface Runner extends Closable {
  * A runner: holds the revisions the snapshot gives it and answers their calls. Settles once it takes part in the
  * cluster; revisions come up afterwards. `close` drains (protocol §4.6): it stops consuming, gives back what was not
  * started, finishes the rest within `drainMs`, and says goodbye.
- * @throws INVALID_CONFIG when the admin port is taken
+ * @throws INVALID_CONFIG when the admin port is taken or the data folder cannot be used
  */
 export async function openRunner(options: RunnerOptions): Promise<Runner> {
-  const { config, broker, store, id = newId() } = options;
-  const log = options.log.child({ runner: id });
+  const { config, broker, store } = options;
   const folder = join(config.dataDir, 'runner');
   const stack = new ServiceStack(config.drainMs + 15_000);
+  const identity = stack.push('identity', await openIdentity(folder));
+  const id = options.id ?? identity.id;
+  const log = options.log.child({ runner: id });
   const startedAt = Date.now();
   const clock = new ClusterClock();
   const wheel = new TimerWheel();
@@ -97,7 +100,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       },
     },
   });
-  const metrics = createRunnerMetrics({ replies, budget, held: () => agent.held });
+  const metrics = createRunnerMetrics({ replies, budget, events: triggers, held: () => agent.held });
 
   function unready(): readonly string[] {
     const reasons: string[] = [];
@@ -134,7 +137,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
         clock,
         log,
         describe,
-        cacheFile: join(folder, 'snapshot.json'),
+        cacheFile: join(identity.folder, 'snapshot.json'),
         reportMs: config.reportMs,
       }),
     );
@@ -147,13 +150,11 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
         metrics: () => metrics.text(),
       }),
     );
-    stack.push('revisions', agent);
-    stack.push('triggers', triggers);
-    stack.push('intake', {
-      close() {
+    stack.push('calls', {
+      async close() {
         state.isDraining = true;
         membership?.reportSoon();
-        return Promise.resolve();
+        await Promise.all([triggers.close(), agent.close()]);
       },
     });
     membership.onSnapshot((snapshot) => agent.reconcile(snapshot));

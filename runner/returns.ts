@@ -2,7 +2,6 @@ import type { Broker } from '../core/broker/broker.ts';
 import type { ClusterClock } from '../core/clock.ts';
 import { backoffMs } from '../core/deadline.ts';
 import { delay } from '../core/lifecycle.ts';
-import type { Log } from '../core/log.ts';
 import type { Batch, HeldCall } from './call.ts';
 import type { Replies } from './replies.ts';
 
@@ -12,7 +11,8 @@ export interface ReturnsOptions {
   readonly queue: string;
   readonly replies: Replies;
   readonly clock: ClusterClock;
-  readonly log: Log;
+  /** Aborts when the runner cannot wait for the broker any longer: what is then unsettled, the broker delivers again. */
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -44,7 +44,7 @@ export class Returns {
   }
 
   async #publish(batch: Batch, calls: readonly HeldCall[]): Promise<void> {
-    const { broker, queue, replies, clock } = this.#options;
+    const { broker, queue, replies, clock, signal } = this.#options;
     const { envelope, address } = batch;
     const attempt = calls[0]?.attempt;
     const body = envelope.pick(
@@ -56,7 +56,7 @@ export class Returns {
       call.state = 'settled';
       address.calls.delete(call.tail);
     }
-    for (let round = 0; ; round++) {
+    for (let round = 0; !signal.aborted; round++) {
       const remainingMs = Math.ceil(Math.max(...calls.map((call) => call.deadline)) - clock.now());
       if (remainingMs < 1) return replies.fail(calls, 'TIMEOUT', 'the deadline passed before a runner was free');
       const outcome = await broker.publish({
@@ -76,8 +76,8 @@ export class Returns {
       if (outcome === 'lost' && !calls.every((call) => call.mayRerun)) {
         return replies.fail(calls, 'OUTCOME_UNKNOWN', 'the broker was lost while the call was given back to it');
       }
-      await delay(backoffMs(round, 20, 1_000));
-      await broker.ready(AbortSignal.timeout(1_000));
+      await delay(backoffMs(round, 20, 1_000), signal);
+      await broker.ready(AbortSignal.any([signal, AbortSignal.timeout(1_000)]));
     }
   }
 }

@@ -1,11 +1,13 @@
 import { createMetrics, type CounterMetric } from '../core/metrics.ts';
 import type { Replies } from './replies.ts';
 import type { Revision } from './revision.ts';
+import type { EventCounts } from './triggers/event-fate.ts';
 import type { WorkerBudget } from './worker-budget.ts';
 
 export interface MetricSources {
   readonly replies: Replies;
   readonly budget: WorkerBudget;
+  readonly events: { readonly counts: ReadonlyMap<string, EventCounts> };
   held(): readonly Revision[];
 }
 
@@ -29,6 +31,10 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
   );
   const replies = metrics.counter('funcatron_runner_replies_dropped_total', 'Answers nobody could get any more.', [
     'reason',
+  ]);
+  const events = metrics.counter('funcatron_runner_events_total', 'Events by what became of them.', [
+    'bundle',
+    'outcome',
   ]);
   const workers = metrics.gauge('funcatron_runner_workers', 'Workers that take calls.', ['bundle', 'revision']);
   const busy = metrics.gauge('funcatron_runner_calls_in_flight', 'Calls held.', ['bundle', 'revision']);
@@ -67,6 +73,11 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
       for (const revision of sources.held()) read(revision);
       grow(sources.replies, replies, ['returned'], sources.replies.counts.returned);
       grow(sources.replies, replies, ['lost'], sources.replies.counts.lost);
+      for (const [bundle, counts] of sources.events.counts) {
+        for (const outcome of ['done', 'retried', 'dead'] as const) {
+          grow(counts, events, [bundle, outcome], counts[outcome]);
+        }
+      }
       allWorkers.set([], sources.budget.taken);
       return metrics.text();
     },

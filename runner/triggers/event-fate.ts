@@ -15,6 +15,14 @@ export interface EventFateOptions {
   readonly log: Log;
   /** Aborts when the runner cannot wait any longer; what is then unsettled, the broker delivers again. */
   readonly signal: AbortSignal;
+  readonly counts: EventCounts;
+}
+
+/** What became of the events of one bundle. */
+export interface EventCounts {
+  done: number;
+  retried: number;
+  dead: number;
 }
 
 /**
@@ -29,10 +37,17 @@ export class EventFate {
     this.#options = options;
   }
 
+  /** The func is done with it. */
+  done(event: Incoming): void {
+    this.#options.counts.done++;
+    event.delivery.ack();
+  }
+
   /** Puts the event on a rung of the retry ladder, to come again as `attempt`. */
   async retry(event: Incoming, attempt: number): Promise<void> {
     const { bundle, backoffCapMs } = this.#options;
     const rungMs = pickRung(attempt, backoffCapMs);
+    this.#options.counts.retried++;
     await this.#hand(event, () => this.#declareRung(rungMs), {
       exchange: '',
       routingKey: retryQueue(bundle, rungMs),
@@ -58,6 +73,7 @@ export class EventFate {
   ): Promise<void> {
     const { bundle, log } = this.#options;
     const { callId, operationId, attempt } = event;
+    this.#options.counts.dead++;
     log.warn({ bundle, callId, operationId, attempts: attempt, code: error.code, reason: error.message }, 'event died');
     await this.#hand(event, undefined, {
       exchange: '',

@@ -5,7 +5,7 @@ import { ERRORS, FuncatronError, toFuncatronError } from '../../core/errors.ts';
 import { delay, within, type Closable } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
 import { renderAnswer, type Answer } from './answer.ts';
-import { EventFate } from './event-fate.ts';
+import { EventFate, type EventCounts } from './event-fate.ts';
 import { isReserved, readIncoming, type Incoming } from './incoming.ts';
 import type { CallTarget } from './targets.ts';
 
@@ -25,6 +25,7 @@ export interface QueueTriggerOptions {
   readonly maxAttempts: number;
   readonly backoffCapMs: number;
   readonly drainMs: number;
+  readonly counts: EventCounts;
   /** Who takes a message. @throws NOT_FOUND when the revision, alias or operation is not there; NO_RUNNER; STORE_DOWN */
   choose(incoming: Incoming): Promise<CallTarget>;
 }
@@ -143,7 +144,7 @@ export class QueueTrigger implements Closable {
   /** Done → acknowledged; refused (4xx) → dead; failed → again, unless it was the last attempt. */
   async #settleEvent(event: Incoming, answer: Answer, revision: string | undefined): Promise<void> {
     const status = answer.error === undefined ? answer.status : answer.error.status;
-    if (status < 400) return event.delivery.ack();
+    if (status < 400) return this.#fate.done(event);
     const error = answer.error ?? new FuncatronError('FUNC_ERROR', `the func answered ${status}`);
     const neverRan = answer.error !== undefined && !ERRORS[answer.error.code].mayHaveRun;
     const isLate = event.deadline !== undefined && event.deadline <= this.#options.clock.now();

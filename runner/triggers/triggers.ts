@@ -8,6 +8,7 @@ import type { Log } from '../../core/log.ts';
 import type { BundleState, RevisionState, Snapshot } from '../../core/wire/control.ts';
 import type { Replies } from '../replies.ts';
 import type { Revision } from '../revision.ts';
+import type { EventCounts } from './event-fate.ts';
 import { Forwarder } from './forwarder.ts';
 import type { Incoming } from './incoming.ts';
 import { LocalCalls } from './local-calls.ts';
@@ -33,6 +34,7 @@ export class Triggers implements Closable {
   readonly #local: LocalCalls;
   readonly #forwarder: Forwarder;
   readonly #queues = new Map<string, QueueTrigger>();
+  readonly #counts = new Map<string, EventCounts>();
   readonly #leaving = new Set<Promise<void>>();
   #bundles: ReadonlyMap<string, BundleState> = new Map();
   #held: readonly Revision[] = [];
@@ -42,6 +44,11 @@ export class Triggers implements Closable {
     this.#options = options;
     this.#local = new LocalCalls(options.replies);
     this.#forwarder = new Forwarder(options);
+  }
+
+  /** What became of events since the start, by bundle. */
+  get counts(): ReadonlyMap<string, EventCounts> {
+    return this.#counts;
   }
 
   /** Consumes for the bundles that have a revision here which is ready and has a weight. */
@@ -81,10 +88,18 @@ export class Triggers implements Closable {
       prefetch: config.eventPrefetch,
       maxAttempts: config.eventAttempts,
       backoffCapMs: config.eventBackoffCapMs,
-      drainMs: config.drainMs,
+      // A little longer than the calls have: those that were cut short are then put back for another attempt.
+      drainMs: config.drainMs + 1_000,
+      counts: this.#countsOf(name),
       choose: (incoming) => this.#choose(name, incoming),
     });
     this.#queues.set(name, trigger);
+  }
+
+  #countsOf(bundle: string): EventCounts {
+    const counts = this.#counts.get(bundle) ?? { done: 0, retried: 0, dead: 0 };
+    this.#counts.set(bundle, counts);
+    return counts;
   }
 
   #drop(name: string, trigger: QueueTrigger): void {

@@ -13,19 +13,14 @@ export interface TronClient {
   send<T>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<T>;
   /** Sends as it is told and gives the whole answer, whatever its status. */
   raw(method: string, path: string, request: RawRequest): Promise<Response>;
-  /** Server-sent events, until the signal aborts or tron ends them. */
-  events(path: string, signal: AbortSignal): AsyncGenerator<ServerEvent>;
+  /** The data of server-sent events, until the signal aborts or tron ends them. */
+  events(path: string, signal: AbortSignal): AsyncGenerator<string>;
 }
 
 export interface RawRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | undefined;
   readonly signal?: AbortSignal;
-}
-
-export interface ServerEvent {
-  readonly event: string;
-  readonly data: string;
 }
 
 /** Finds tron (`--tron-url`, else what the data folder says, else the default port) and the token (`--token`, else the data folder's). */
@@ -77,9 +72,13 @@ function createClient(url: string, token: string): TronClient {
     get: async (path) => json(await raw('GET', path)),
     send: async (method, path, body) => json(await raw(method, path, encode(body))),
     async *events(path, signal) {
-      const response = await raw('GET', path, { signal });
-      if (!response.ok) throw await toError(response, url);
-      if (response.body !== null) yield* readEvents(response.body, signal);
+      try {
+        const response = await raw('GET', path, { signal });
+        if (!response.ok) throw await toError(response, url);
+        if (response.body !== null) yield* readEvents(response.body);
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      }
     },
   };
 }
@@ -112,22 +111,13 @@ function unreachable(url: string, cause: unknown): FuncatronError {
   });
 }
 
-/** Reads `event` and one line of `data` an event, which is how tron writes them. WHATWG HTML §9.2. */
-async function* readEvents(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<ServerEvent> {
+/** One line of `data` an event, which is how tron writes them. WHATWG HTML §9.2. */
+async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = '';
-  let event = 'message';
-  try {
-    for await (const bytes of body) {
-      const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) {
-        if (line.startsWith('event:')) event = line.slice(6).trim();
-        else if (line.startsWith('data:')) yield { event, data: line.slice(5).trim() };
-        else if (line === '') event = 'message';
-      }
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error;
+  for await (const bytes of body) {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) if (line.startsWith('data:')) yield line.slice(5).trim();
   }
 }

@@ -48,23 +48,15 @@ async function logs(bundle: string | undefined, options: Options, terminal: Term
     return;
   }
   query.set('follow', '1');
-  await follow(client, query, print, terminal);
+  await follow(client, query, print);
 }
 
 /** Until Ctrl-C, or until tron ends. */
-async function follow(
-  client: TronClient,
-  query: URLSearchParams,
-  print: (line: LogLine) => void,
-  terminal: Terminal,
-): Promise<void> {
+async function follow(client: TronClient, query: URLSearchParams, print: (line: LogLine) => void): Promise<void> {
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
   process.once('SIGTERM', () => stop.abort());
-  for await (const { event, data } of client.events(`/logs?${query.toString()}`, stop.signal)) {
-    if (event === 'line') print(JSON.parse(data) as LogLine);
-    else if (event === 'dropped') terminal.say(`… ${data} lines were too many`);
-  }
+  for await (const data of client.events(`/logs?${query.toString()}`, stop.signal)) print(JSON.parse(data) as LogLine);
 }
 
 /** `12:03:04.123 info  hello/greet  greeting {"name":"ada"}  0193…`. */

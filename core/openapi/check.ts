@@ -73,7 +73,10 @@ const SUMMARIES: ReadonlySet<string> = new Set([
  */
 function narrow(document: JsonObject, errors: readonly ErrorObject[]): readonly Problem[] {
   const byPointer = new Map<string, ErrorObject[]>();
+  const mistaken = mistakenBranches(errors);
   for (const error of errors) {
+    // What other branches would have required is no news once a member has a value none of them knows.
+    if (error.keyword === 'required' && mistaken.some((branches) => error.schemaPath.startsWith(branches))) continue;
     // "Not a reference either" helps nobody.
     if (error.keyword === 'required' && error.params['missingProperty'] === '$ref') continue;
     const list = byPointer.get(error.instancePath);
@@ -88,6 +91,15 @@ function narrow(document: JsonObject, errors: readonly ErrorObject[]): readonly 
     problems.push(describe(document, pointer, telling.length > 0 ? telling : list));
   }
   return problems;
+}
+
+/** The schema paths of branches that failed because of a value that is in none of their enums. */
+function mistakenBranches(errors: readonly ErrorObject[]): readonly string[] {
+  const branches = errors.filter((error) => error.keyword === 'oneOf' || error.keyword === 'anyOf');
+  const enums = errors.filter((error) => error.keyword === 'enum' || error.keyword === 'const');
+  return branches
+    .map((error) => `${error.schemaPath}/`)
+    .filter((path) => enums.some((error) => error.schemaPath.startsWith(path)));
 }
 
 /** Branches disagree about what is allowed: their enums are joined, so that the nearest word can be found in all. */

@@ -1,4 +1,4 @@
-import type { Broker, Delivery } from '../../core/broker/broker.ts';
+import type { Broker, Delivery, PublishOutcome } from '../../core/broker/broker.ts';
 import { encodeReplies, Envelope, ReplyFlag, type CallMeta, type ReplyRecord } from '../../core/wire/envelope.ts';
 import { formatId } from '../../core/id.ts';
 import type { QueueSpec } from '../../core/wire/topology.ts';
@@ -35,6 +35,8 @@ export interface Responder {
   close(): Promise<void>;
 }
 
+const DELIVERED: ReadonlySet<PublishOutcome> = new Set<PublishOutcome>(['accepted', 'returned']);
+
 export async function openResponder(
   broker: Broker,
   queue: QueueSpec,
@@ -64,12 +66,14 @@ export async function openResponder(
   }
 
   async function reply(call: SeenCall, given: Answer = {}): Promise<void> {
-    await broker.publish({
+    const message = {
       exchange: '',
       routingKey: replyTo.get(call.id) ?? '',
       body: encodeReplies([replyOf(call, given)]),
       properties: { type: 'replies' },
-    });
+    };
+    // As a runner does: after a reconnect deliveries come before anything can be published.
+    while (!DELIVERED.has(await broker.publish(message))) await broker.ready();
   }
 
   return {

@@ -26,8 +26,10 @@ export interface ConnectionOptions {
 const CONNECT_TIMEOUT_MS = 10_000;
 const SETUP_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2_000;
+/** Soon enough for calls that wait for their reply, late enough for a broker all clients come back to at once. */
+const BACKOFF_CAP_MS = 2_000;
 /** A connection that lived this long starts the backoff anew. */
-const STABLE_MS = 5_000;
+const STABLE_MS = 1_000;
 
 /**
  * One AMQP connection, made again whenever it is lost, until `close`.
@@ -84,7 +86,7 @@ export class SupervisedConnection implements Closable {
       await this.#live(url);
       if (performance.now() - startedMs > STABLE_MS) attempt = 0;
       // All nodes are tried before the wait grows.
-      await delay(backoffMs(Math.floor(attempt / urls.length)), this.signal);
+      await delay(backoffMs(Math.floor(attempt / urls.length), 50, BACKOFF_CAP_MS), this.signal);
       attempt++;
     }
   }

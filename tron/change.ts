@@ -6,6 +6,9 @@ import { revisionKey } from './planner.ts';
 import { failChange, finishChange, flipChange, requireBundle, type Change } from './registry.ts';
 import { watch } from './watch.ts';
 
+/** How long a change waits for a broker that is being connected to, instead of failing at once. */
+const CONNECTING_MS = 2_000;
+
 /**
  * Carries out the change a bundle's entry holds, from the phase it is in (a new leader resumes what the one before
  * began): load the target everywhere → flip the routes → every frontend follows. On any failure what was live before
@@ -47,6 +50,7 @@ async function load(leading: Leading, name: string, change: Change, endsAt: numb
   const revisions = Object.keys(change.target);
   if (revisions.length === 0) return;
   const { broker, reconciler, retiring } = leading;
+  await broker.ready(AbortSignal.any([leading.signal, AbortSignal.timeout(CONNECTING_MS)]));
   for (const revision of revisions) await retiring.get(revisionKey(name, revision));
   const epoch = await reconciler.apply();
   const topology = eventTopology(name);

@@ -36,6 +36,7 @@ export class Executor {
    * @throws what it fails with; NO_LEADER when the next leader will finish it
    */
   execute(id: string, command: Command): Promise<Outcome> {
+    if (this.#leading.signal.aborted) return Promise.reject(lostLead());
     const known = this.#running.get(id);
     if (known !== undefined) return known;
     const outcome = this.#execute(id, command).finally(() => this.#running.delete(id));
@@ -43,12 +44,15 @@ export class Executor {
     return outcome;
   }
 
-  /** Goes on with every change the leader before had begun. */
+  /** Goes on with every change the leader before had begun, once the broker is there. */
   resume(): void {
     for (const { name, change } of this.#leading.registry.state.bundles) {
       if (change === undefined) continue;
       this.#leading.log.info({ bundle: name, kind: change.kind, phase: change.phase }, 'going on with a change');
-      const outcome = this.#finish(name, change, {}).finally(() => this.#running.delete(change.command));
+      const outcome = this.#leading.broker
+        .ready(this.#leading.signal)
+        .then(() => this.#finish(name, change))
+        .finally(() => this.#running.delete(change.command));
       this.#running.set(change.command, outcome);
       // Whoever asked hears of a failure when the command comes again; the registry remembers it.
       outcome.catch(() => {});
@@ -115,13 +119,12 @@ export class Executor {
       return next;
     });
     if (change === undefined) return { live: requireBundle(state, name).live };
-    return this.#finish(name, change, {});
+    return this.#finish(name, change);
   }
 
-  async #finish(name: string, change: Change, outcome: Outcome): Promise<Outcome> {
+  async #finish(name: string, change: Change): Promise<Outcome> {
     await runChange(this.#leading, name);
-    if (change.kind === 'remove') return { ...outcome, ...(await this.#remove(name, change)) };
-    return { ...outcome, live: change.target };
+    return change.kind === 'remove' ? this.#remove(name, change) : { live: change.target };
   }
 
   /** The routes are gone; the rest follows when everything has drained, which the caller does not wait for for ever. */

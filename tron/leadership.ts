@@ -57,8 +57,9 @@ export async function lead(
   await registry.update((state) => ({ ...state, term }));
 
   const isHearing = (): boolean => broker.state === 'ready' || broker.state === 'blocked';
-  // Members of an in-process broker lived in an earlier process.
-  const roster = new Roster({ ...limits, isHearing }, broker.kind === 'memory' ? undefined : last);
+  // Members of an in-process broker live and die with its process, and so does this id.
+  const isSameCluster = broker.kind === 'amqp' || last?.leader === id;
+  const roster = new Roster({ ...limits, isHearing }, isSameCluster ? last : undefined);
   const reconciler = new Reconciler(
     { registry, roster, broker, key: snapshotKey, id, resendMs: limits.snapshotMs, log },
     term,

@@ -25,6 +25,9 @@ import { loadManagementApi } from './management-api.ts';
 import { createTokenCheck, type TokenCheck } from './token.ts';
 import { openUnrouted } from './unrouted.ts';
 
+/** What a stopping tron gives its last answers to leave. */
+const ANSWER_MS = 500;
+
 export interface TronOptions {
   readonly config: Config;
   /** Opened and closed by the caller. */
@@ -64,7 +67,10 @@ export async function openTron(options: TronOptions): Promise<Tron> {
   const members = metrics.gauge('funcatron_tron_members', 'members that live, as the leader sees it', ['role']);
   let leadership: Leadership | undefined;
 
+  // Closed in reverse: intake, admin, lead, requests under way; then what they waited for is answered.
   const repository = withRecordCache(createRepository(store));
+  const server = createServer((req, res) => app(req, res));
+  stack.push('connections', { close: () => drain(server, ANSWER_MS, true) });
   const replies = stack.push('replies', openReplies({ broker, id, log }));
   const logs = stack.push('logs', openLogs({ broker, id, log }));
   stack.push('unrouted', openUnrouted({ broker, log, onMessage: (outcome) => unrouted.add([outcome]) }));
@@ -126,14 +132,13 @@ export async function openTron(options: TronOptions): Promise<Tron> {
     log,
     signal: stop.signal,
   });
-  const server = createServer(app);
   try {
     await listen(server, config.tronPort, config.host, '--tron-port');
   } catch (error) {
     await stack.close();
     throw error;
   }
-  stack.push('http', { close: () => drain(server, broker.kind === 'memory' ? 1_000 : config.drainMs) });
+  stack.push('requests', { close: () => drain(server, config.drainMs, false) });
   const leader = openLeader({ store, id, leaseMs: config.leaseMs, log, lead: leadWhileHeld });
   stack.push('leader', leader);
   try {
@@ -180,16 +185,14 @@ async function prepareToken(token: TokenCheck, signal: AbortSignal, log: Log): P
   }
 }
 
-/** Requests under way end with their answer, and all of them after `drainMs`. */
-async function drain(server: Server, drainMs: number): Promise<void> {
-  if (server.listening) server.close();
+/** Waits until every request has its answer, at most `waitMs`; then connections may be cut. */
+async function drain(server: Server, waitMs: number, isLast: boolean): Promise<void> {
   server.closeIdleConnections();
-  const closed = new Promise<void>((resolve) => {
-    server.getConnections((_error, count) => (count === 0 ? resolve() : server.once('close', () => resolve())));
-  });
-  const timer = setTimeout(() => server.closeAllConnections(), drainMs);
-  await closed;
-  clearTimeout(timer);
+  const stop = new AbortController();
+  server.once('close', () => stop.abort());
+  const open = await new Promise<number>((resolve) => server.getConnections((_error, count) => resolve(count)));
+  if (open > 0) await delay(waitMs, stop.signal);
+  if (isLast) server.closeAllConnections();
 }
 
 function urlOf(host: string, port: number): string {

@@ -4,7 +4,7 @@ import { FuncatronError } from '../core/errors.ts';
 import { newId } from '../core/id.ts';
 import { delay, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
-import { callerQueue } from '../core/wire/topology.ts';
+import { callerQueue, commandTopology } from '../core/wire/topology.ts';
 
 /** Requests this process waits for at once; more are refused. */
 const MAX_WAITING = 1_000;
@@ -37,7 +37,8 @@ export function openReplies(options: { readonly broker: Broker; readonly id: str
   async function open(): Promise<void> {
     for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
       try {
-        await broker.declare({ queues: [queue] });
+        // The command queue too: a command sent before the first leader has declared it would be dropped.
+        await broker.declare({ queues: [queue, ...(commandTopology.queues ?? [])] });
         consumer = await broker.consume(queue.name, {}, hear);
         return;
       } catch (error) {

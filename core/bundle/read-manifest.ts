@@ -117,10 +117,7 @@ function slug(title: string): string {
     .toLowerCase()
     .replaceAll(/\p{M}/gu, '')
     .replaceAll(/[^a-z0-9]+/g, '-');
-  return words
-    .slice(0, NAME_LENGTH + 1)
-    .replaceAll(/^-+|-+$/g, '')
-    .slice(0, NAME_LENGTH);
+  return words.replace(/^-/, '').slice(0, NAME_LENGTH).replace(/-$/, '');
 }
 
 function numberAt(value: JsonObject, key: string, otherwise: number): number {

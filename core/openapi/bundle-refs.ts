@@ -5,7 +5,8 @@ import SwaggerParser from '@apidevtools/swagger-parser';
 import { FuncatronError, type Problem } from '../errors.ts';
 import type { Json, JsonObject } from './api.ts';
 import { parseDocument, refusal, type SourceDocument } from './document.ts';
-import { isObject, pointerTo, refPointer, textAt } from './json.ts';
+import { editionOf } from './check.ts';
+import { isObject, memberOf, pointerTo, refPointer, textAt } from './json.ts';
 
 /** What ref-parser hands to resolvers and parsers. */
 interface ReferencedFile {
@@ -22,12 +23,20 @@ export async function bundleRefs(folder: string, file: string): Promise<string> 
   const root = await realpath(folder);
   const text = await readFile(join(root, file), 'utf8');
   const source = parseDocument(text, file);
-  if (!checkReferences(source, file)) return text;
+  // Without an edition and paths there is nothing to bring together; the loader says what is missing.
+  const isDocument = typeof editionOf(source.value) === 'string' && memberOf(source.value, 'paths') !== undefined;
+  if (!checkReferences(source, file) || !isDocument) return text;
+  // ref-parser wraps what its plug-ins throw in errors of its own, which name absolute paths.
+  let refused: FuncatronError | undefined;
+  const keepRefusal = (error: unknown): never => {
+    if (error instanceof FuncatronError) refused ??= error;
+    throw error;
+  };
   const readers = {
     order: 1,
     canRead: true,
-    read: (referenced: ReferencedFile) => readInside(root, referenced.url),
-    parse: (referenced: ReferencedFile) => parseReferenced(root, referenced),
+    read: (referenced: ReferencedFile) => readInside(root, referenced.url).catch(keepRefusal),
+    parse: (referenced: ReferencedFile) => parseReferenced(root, referenced).catch(keepRefusal),
   };
   try {
     // The value is cloned because ref-parser writes into what it is given.
@@ -37,7 +46,7 @@ export async function bundleRefs(folder: string, file: string): Promise<string> 
     });
     return `${JSON.stringify(bundled, null, 2)}\n`;
   } catch (error) {
-    if (error instanceof FuncatronError) throw error;
+    if (refused !== undefined) throw refused;
     const message = error instanceof Error ? error.message : String(error);
     throw refusal(file, { message: `its references cannot be resolved: ${message}`, file });
   }
@@ -61,7 +70,7 @@ async function readInside(root: string, url: string): Promise<string> {
 }
 
 /** One YAML dialect for all files, with our limits. */
-function parseReferenced(root: string, { url, data }: ReferencedFile): JsonObject {
+async function parseReferenced(root: string, { url, data }: ReferencedFile): Promise<JsonObject> {
   const name = relative(root, url.startsWith('file:') ? fileURLToPath(url) : decodeURIComponent(url));
   const source = parseDocument(String(data), name);
   checkReferences(source, name);

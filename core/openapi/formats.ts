@@ -13,6 +13,8 @@ const FULL_REST = ['uri-template', 'url', 'json-pointer', 'json-pointer-uri-frag
 /** Checked by ajv-formats' fast rules: linear, and as strict as a request needs. */
 const FAST = ['email', 'uri', 'uri-reference'];
 const NUMBERS = ['int32', 'int64', 'float', 'double'];
+/** Every format that is checked; any other name is annotation. */
+export const FORMAT_NAMES: readonly string[] = [...FULL, ...FULL_REST, ...FAST, ...NUMBERS, 'regex', 'byte'];
 /** Long by nature; their rules are linear in the text. */
 const UNBOUNDED = new Set(['uri', 'uri-reference']);
 

@@ -22,7 +22,14 @@ const THIS_VERSION = 'x-thisVersion';
  * one, and what `x-thisVersion` does not accept is refused as not in this version.
  */
 export function createSettingsReader(schema: JsonObject): SettingsReader {
-  const ajv = new Ajv2020({ allErrors: true, useDefaults: true, strict: false, logger: false, validateSchema: false });
+  const ajv = new Ajv2020({
+    allErrors: true,
+    verbose: true,
+    useDefaults: true,
+    strict: false,
+    logger: false,
+    validateSchema: false,
+  });
   ajv.addKeyword({
     keyword: THIS_VERSION,
     compile: (accepted: JsonObject | boolean) => {
@@ -36,13 +43,17 @@ export function createSettingsReader(schema: JsonObject): SettingsReader {
     const validate = ajv.getSchema(`settings#/$defs/${definition}`);
     if (validate === undefined) throw new TypeError(`the schema defines no ${definition}`);
     if (validate(copy)) return { value: isObject(copy) ? copy : {}, problems: [] };
-    const keys = Object.keys(memberOf(valueAt(schema, `/$defs/${definition}`), 'properties') ?? {});
-    const problems = (validate.errors ?? []).map((error): Problem => {
+    // `propertyNames` only says that one of its own keywords failed.
+    const errors = (validate.errors ?? []).filter((error) => error.keyword !== 'propertyNames');
+    const wrong = new Set(errors.filter((error) => error.keyword !== THIS_VERSION).map((error) => error.instancePath));
+    // A value no version takes is not "not in this version".
+    const telling = errors.filter((error) => error.keyword !== THIS_VERSION || !wrong.has(error.instancePath));
+    const problems = telling.map((error): Problem => {
       const at = pointer + error.instancePath;
       const key = pointerTokens(error.instancePath).join('.');
       if (error.keyword === THIS_VERSION) return notInThisVersion(key, valueAt(copy, error.instancePath), at);
       const surplus: unknown = error.params['additionalProperty'];
-      if (typeof surplus === 'string') return unknownKey(surplus, key === '' ? keys : [], pointerTo(at, surplus));
+      if (typeof surplus === 'string') return unknownKey(surplus, keysOf(error.parentSchema), pointerTo(at, surplus));
       const [described] = describeErrors([error], pointer);
       return {
         message: `${key === '' ? 'x-funcatron' : key} ${described?.message ?? 'is not valid'}`,
@@ -51,6 +62,10 @@ export function createSettingsReader(schema: JsonObject): SettingsReader {
     });
     return { value: isObject(copy) ? copy : {}, problems };
   };
+}
+
+function keysOf(schema: unknown): readonly string[] {
+  return Object.keys(memberOf(schema, 'properties') ?? {});
 }
 
 function notInThisVersion(key: string, value: unknown, pointer: string): Problem {

@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import schema from '../../../swagger/funcatron.schema.json' with { type: 'json' };
+import { type OperationSettings, readManifest } from '../../../core/bundle/read-manifest.ts';
+import type { Problem } from '../../../core/errors.ts';
+import type { JsonObject } from '../../../core/openapi/api.ts';
+
+const INFO = { title: 'Pet Störe (v2)!', version: '1' };
+
+function problemsOf(settings: unknown): readonly string[] {
+  const { problems } = readManifest({ info: INFO, 'x-funcatron': settings } as JsonObject);
+  return problems.map(
+    (problem) => `${problem.pointer} ${problem.message}${problem.hint?.startsWith('Did') ? ` ${problem.hint}` : ''}`,
+  );
+}
+
+function operationOf(top: object, near: object): { settings: OperationSettings; problems: readonly string[] } {
+  const problems: Problem[] = [];
+  const reading = readManifest({ info: INFO, 'x-funcatron': top } as unknown as JsonObject);
+  const settings = reading.operation({ 'x-funcatron': near } as unknown as JsonObject, '/op', problems);
+  return {
+    settings,
+    problems: [...reading.problems, ...problems].map((problem) => `${problem.pointer} ${problem.message}`),
+  };
+}
+
+describe('core/bundle/read-manifest', () => {
+  it('fills in every default', () => {
+    const { manifest, host, problems } = readManifest({ info: INFO });
+    assert.deepEqual(problems, []);
+    assert.equal(host, undefined);
+    assert.deepEqual(manifest, {
+      name: 'pet-store-v2',
+      runtime: 'js',
+      entry: 'index.ts',
+      isolation: 'process',
+      memoryMb: 128,
+      concurrency: 100,
+      workers: { min: 1, max: 2 },
+      config: {},
+      services: {},
+      fetchAllow: [],
+      stackTraces: true,
+    });
+  });
+
+  it('takes what is written', () => {
+    const settings = {
+      ...{ name: 'pets', host: 'a.example', runtime: 'js', entry: 'src/main.ts', isolation: 'process', memoryMb: 64 },
+      ...{ timeoutMs: 1000, concurrency: 5, workers: { min: 3 }, config: { a: [1] }, services: { kv: { type: 'kv' } } },
+      ...{
+        fetch: { allow: ['10.0.0.1:80', 'db.internal', '[::1]:5432'] },
+        stackTraces: false,
+        validateResponses: true,
+        http: true,
+      },
+    };
+    const { manifest, host, problems } = readManifest({ info: INFO, host: 'b.example', 'x-funcatron': settings });
+    assert.deepEqual(problems, []);
+    assert.equal(host, 'a.example');
+    assert.deepEqual([manifest.name, manifest.workers, manifest.config], ['pets', { min: 3, max: 3 }, { a: [1] }]);
+    assert.deepEqual(manifest.fetchAllow, ['10.0.0.1:80', 'db.internal', '[::1]:5432']);
+    assert.deepEqual([manifest.services, manifest.stackTraces], [{ kv: { type: 'kv' } }, false]);
+  });
+
+  it('takes the host of a Swagger 2.0 document where x-funcatron has none', () => {
+    assert.equal(readManifest({ info: INFO, host: 'b.example' }).host, 'b.example');
+  });
+
+  it('refuses keys it does not know, with the one that was probably meant', () => {
+    assert.deepEqual(problemsOf({ memoryMB: 64, workers: { maxx: 1 }, xyz: 1 }), [
+      '/x-funcatron/memoryMB memoryMB is not a key of x-funcatron Did you mean memoryMb?',
+      '/x-funcatron/xyz xyz is not a key of x-funcatron',
+      '/x-funcatron/workers/maxx maxx is not a key of x-funcatron Did you mean max?',
+    ]);
+    assert.deepEqual(operationOf({}, { handlr: 'x', memoryMb: 64 }).problems, [
+      '/op/x-funcatron/handlr handlr is not a key of x-funcatron',
+      '/op/x-funcatron/memoryMb memoryMb is not a key of x-funcatron',
+    ]);
+  });
+
+  const later: readonly (readonly [string, object, string])[] = [
+    ['runtime', { runtime: 'python' }, '/x-funcatron/runtime runtime python'],
+    ['isolation', { isolation: 'thread' }, '/x-funcatron/isolation isolation thread'],
+    ['secrets', { secrets: ['A'] }, '/x-funcatron/secrets secrets'],
+    ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
+    ['providers', { providers: {} }, '/x-funcatron/providers providers'],
+    ['idleTimeoutS', { idleTimeoutS: 30 }, '/x-funcatron/idleTimeoutS idleTimeoutS 30'],
+    ['state', { state: {} }, '/x-funcatron/state state'],
+    ['permissions', { permissions: {} }, '/x-funcatron/permissions permissions'],
+    ['direct', { direct: true }, '/x-funcatron/direct direct'],
+    ['workers.min 0', { workers: { min: 0 } }, '/x-funcatron/workers/min workers.min 0'],
+    [
+      'a service of another type',
+      { services: { db: { type: 'postgres' } } },
+      '/x-funcatron/services/db/type services.db.type postgres',
+    ],
+  ];
+  for (const [what, settings, message] of later) {
+    it(`refuses ${what} as not in this version`, () => {
+      assert.deepEqual(problemsOf(settings), [`${message} is not in this version`]);
+    });
+  }
+
+  it('refuses values out of bounds and of the wrong kind, each at its pointer', () => {
+    const settings = {
+      name: 'No Spaces',
+      memoryMb: 16,
+      concurrency: 1001,
+      workers: { min: 3, max: 2 },
+      config: [],
+      timeoutMs: '5s',
+      runtime: 'perl',
+    };
+    assert.deepEqual(
+      problemsOf(settings)
+        .map((problem) => problem.split(' ')[0])
+        .sort(),
+      [
+        '/x-funcatron/concurrency',
+        '/x-funcatron/config',
+        '/x-funcatron/memoryMb',
+        '/x-funcatron/name',
+        '/x-funcatron/runtime',
+        '/x-funcatron/timeoutMs',
+        '/x-funcatron/workers/max',
+      ],
+    );
+    assert.deepEqual(problemsOf('yes'), ['/x-funcatron x-funcatron must be object']);
+    assert.deepEqual(problemsOf({ services: { 'not a name': { type: 'kv' } } }).length, 1);
+    assert.deepEqual(problemsOf({ services: { kv: {} } }), ['/x-funcatron/services/kv/type services.kv is required']);
+  });
+
+  it('asks for a name where the title has nothing a name can be made of', () => {
+    const { problems } = readManifest({ info: { title: '日本', version: '1' } });
+    assert.deepEqual(
+      problems.map((problem) => problem.pointer),
+      ['/x-funcatron/name'],
+    );
+    assert.equal(readManifest({ info: { title: `${'a'.repeat(62)}--b`, version: '1' } }).manifest.name, 'a'.repeat(62));
+  });
+
+  it('lets the operation win over the top', () => {
+    const { settings } = operationOf(
+      { timeoutMs: 1000, validateResponses: true, http: false },
+      { timeoutMs: 50, http: true, handler: 'h', idempotent: true },
+    );
+    assert.deepEqual(settings, { handler: 'h', timeoutMs: 50, idempotent: true, validateResponses: true, http: true });
+    assert.deepEqual(operationOf({}, {}).settings, {
+      handler: undefined,
+      timeoutMs: 30_000,
+      idempotent: undefined,
+      validateResponses: false,
+      http: true,
+    });
+  });
+
+  it('allows no timeout, and more than 15 minutes, only off HTTP', () => {
+    assert.deepEqual(operationOf({ timeoutMs: 0, http: false }, {}).problems, []);
+    assert.deepEqual(operationOf({}, { timeoutMs: 3_600_000, http: false }).problems, []);
+    const refusal = 'is not 1 … 900000, which an HTTP operation may take';
+    assert.deepEqual(operationOf({ timeoutMs: 0 }, {}).problems, [`/x-funcatron/timeoutMs timeoutMs 0 ${refusal}`]);
+    assert.deepEqual(operationOf({}, { timeoutMs: 900_001 }).problems, [
+      `/op/x-funcatron/timeoutMs timeoutMs 900001 ${refusal}`,
+    ]);
+  });
+
+  it('describes every key in its schema', () => {
+    for (const definition of [schema.$defs.bundle, schema.$defs.operation]) {
+      for (const [key, value] of Object.entries(definition.properties)) {
+        assert.ok('description' in value || '$ref' in value, key);
+      }
+    }
+  });
+});

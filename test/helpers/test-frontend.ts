@@ -36,6 +36,10 @@ export interface TestFrontendOptions {
   readonly config?: Partial<Config>;
   /** A memory broker when absent. */
   readonly broker?: Broker;
+  /** Settle when it is ready, if it has bundles; true when absent. */
+  readonly awaitReady?: boolean;
+  /** SQLite in the data folder when absent. */
+  readonly storeUrl?: string;
   /** A data folder of an earlier one; it is kept when this one closes. */
   readonly dataDir?: string;
 }
@@ -46,16 +50,12 @@ const log = createLog({ level: 'silent', role: 'test' });
 export async function openTestFrontend(options: TestFrontendOptions = {}): Promise<TestFrontend> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'frontend-')));
   const broker = options.broker ?? (await openMemoryBroker({ file: undefined, log }));
-  const store = await openStore('sqlite:', { dataDir, log, role: 'test' });
+  const store = await openStore(options.storeUrl ?? 'sqlite:', { dataDir, log, role: 'test' });
   if (options.bundles !== undefined)
     await storeSnapshot(store, snapshotOf('1.1', ...options.bundles), ...options.bundles);
   const config = { ...readConfig({}, {}), httpPort: 0, drainMs: 2_000, reportMs: 100, ...options.config, dataDir };
   let report: FrontendReport | undefined;
-  await broker.ready();
-  await broker.declare(reportTopology);
-  await broker.consume(REPORT_QUEUE, {}, ({ body }) => {
-    report = JSON.parse(body.toString()) as FrontendReport;
-  });
+  void listenForReports(broker, (each) => (report = each));
   const frontend = await openFrontend({ config, broker, store, log });
 
   async function reasons(): Promise<readonly string[]> {
@@ -63,7 +63,8 @@ export async function openTestFrontend(options: TestFrontendOptions = {}): Promi
     const { reasons } = (await response.json()) as { reasons: string[] };
     return reasons;
   }
-  if (options.bundles !== undefined) await until('the frontend is ready', async () => (await reasons()).length === 0);
+  if (options.bundles !== undefined && options.awaitReady !== false)
+    await until('the frontend is ready', async () => (await reasons()).length === 0);
 
   return {
     frontend,
@@ -88,6 +89,12 @@ export async function openTestFrontend(options: TestFrontendOptions = {}): Promi
       if (options.dataDir === undefined) await rm(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+async function listenForReports(broker: Broker, onReport: (report: FrontendReport) => void): Promise<void> {
+  if (!(await broker.ready())) return;
+  await broker.declare(reportTopology);
+  await broker.consume(REPORT_QUEUE, {}, ({ body }) => onReport(JSON.parse(body.toString()) as FrontendReport));
 }
 
 /** The value of a metric without labels, or of the one with exactly these labels as they are printed. */

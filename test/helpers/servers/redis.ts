@@ -111,7 +111,7 @@ export async function startRedis(): Promise<RedisServer> {
     ['--save', ''],
     ['--databases', String(DATABASES)],
   ].flat();
-  const env = { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8' };
+  const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8' };
   let server: ServerProcess | undefined;
 
   async function start(): Promise<void> {

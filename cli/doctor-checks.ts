@@ -163,11 +163,12 @@ async function checkTron(config: Config): Promise<readonly Finding[]> {
   } catch (error) {
     const { code } = toFuncatronError(error);
     if (code !== 'TRON_DOWN') return [failure('tron', error, 'check --token')];
-    const ports = await Promise.all([
-      checkPort(config.host, config.httpPort, '--http-port'),
-      checkPort(config.host, config.tronPort, '--tron-port'),
-    ]);
-    return [failure('tron', error, 'start one: `funcatron up`'), ...ports];
+    const ports = [
+      { port: config.httpPort, flag: '--http-port' },
+      { port: config.tronPort, flag: '--tron-port' },
+    ].filter(({ port }) => port !== 0);
+    const findings = await Promise.all(ports.map(({ port, flag }) => checkPort(config.host, port, flag)));
+    return [failure('tron', error, 'start one: `funcatron up`'), ...findings];
   }
 }
 

@@ -20,6 +20,9 @@ export interface PackedCode {
 /** The sdk's source, so that `import … from 'funcatron'` works wherever the bundle lies and nothing has to be installed. */
 const SDK = join(import.meta.dirname, '..', '..', 'sdk', `index${extname(import.meta.filename)}`);
 
+/** The expression by which npm packages ask what they run in; there is no `process` in an isolate. */
+const NODE_ENV = ['process', 'env', 'NODE_ENV'].join('.');
+
 /** Marks our own warnings among esbuild's. */
 const OUTSIDE = 'outside-imports';
 
@@ -82,7 +85,7 @@ function buildOptions(folder: string, entry: string) {
     charset: 'utf8',
     logLevel: 'silent',
     alias: { funcatron: SDK },
-    define: { global: 'globalThis', 'process.env.NODE_ENV': '"production"' },
+    define: { global: 'globalThis', [NODE_ENV]: '"production"' },
     plugins: [outsideImports],
     // A tsconfig.json somewhere above the folder would make the result depend on where the folder lies.
     ...(existsSync(ownConfig) ? { tsconfig: ownConfig } : { tsconfigRaw: '{}' }),

@@ -1,15 +1,8 @@
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, unlink, writeFile } from 'node:fs/promises';
-import { connect, createServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { FuncatronError } from '../core/errors.ts';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { newId, parseId } from '../core/id.ts';
 import type { Closable } from '../core/lifecycle.ts';
-
-/** Runners that may share one data folder. */
-const MAX_PLACES = 64;
-const MAX_SOCKET_PATH = 100;
 
 /** Who a runner is, and the folder only it uses. */
 export interface Identity extends Closable {
@@ -19,26 +12,39 @@ export interface Identity extends Closable {
 
 /**
  * The same id at every start from the same data folder: assignments name runners by their ids, so one that starts
- * while Tron is down finds itself in its cached snapshot. Several runners on one data folder take places `1`, `2` …;
- * a place is held by a socket in it, which the system gives up when the process dies, however it dies.
- * @throws INVALID_CONFIG when the folder cannot hold such a socket
+ * while Tron is down finds itself in its cached snapshot. Several runners on one data folder take places `1`, `2` …
  */
 export async function openIdentity(folder: string): Promise<Identity> {
-  for (let place = 1; place <= MAX_PLACES; place++) {
+  for (let place = 1; ; place++) {
     const own = join(folder, String(place));
     await mkdir(own, { recursive: true, mode: 0o700 });
-    const lock = await take(lockPath(own));
+    const lock = lockFile(join(own, 'lock'));
     if (lock === undefined) continue;
-    return { id: await readOrMakeId(join(own, 'id')), folder: own, close: () => release(lock) };
+    return {
+      id: await readOrMakeId(join(own, 'id')),
+      folder: own,
+      close() {
+        if (lock.isOpen) lock.close();
+        return Promise.resolve();
+      },
+    };
   }
-  throw badFolder(`${MAX_PLACES} runners already use ${folder}`);
 }
 
-/** A socket's path has about a hundred bytes (sockaddr_un); for a longer one its hash stands in the system's temporary folder. */
-function lockPath(folder: string): string {
-  const path = resolve(folder, 'lock');
-  if (Buffer.byteLength(path) < MAX_SOCKET_PATH) return path;
-  return join(tmpdir(), `funcatron-${createHash('sha256').update(path).digest('hex').slice(0, 16)}.lock`);
+/**
+ * A lock on a file that the system gives up when its holder dies, however it dies; `undefined` when it is taken.
+ * Node has no flock; SQLite's exclusive transaction is one.
+ */
+function lockFile(file: string): DatabaseSync | undefined {
+  const database = new DatabaseSync(file, { timeout: 0 });
+  try {
+    database.exec('BEGIN EXCLUSIVE');
+    return database;
+  } catch (error) {
+    database.close();
+    if (!(error instanceof Error) || !error.message.includes('locked')) throw error;
+    return undefined;
+  }
 }
 
 async function readOrMakeId(file: string): Promise<string> {
@@ -47,44 +53,4 @@ async function readOrMakeId(file: string): Promise<string> {
   const id = newId();
   await writeFile(file, `${id}\n`, { mode: 0o600 });
   return id;
-}
-
-/** The lock, or `undefined` when a living process has it. */
-async function take(path: string): Promise<Server | undefined> {
-  for (let attempt = 0; attempt < 2; attempt++) {
-    const server = createServer((socket) => socket.destroy());
-    const code = await new Promise<string | undefined>((resolve) => {
-      server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-      server.listen(path, () => resolve(undefined));
-    });
-    if (code === undefined) {
-      server.unref();
-      return server;
-    }
-    if (code !== 'EADDRINUSE') throw badFolder(`cannot hold ${path} (${code})`);
-    if (await answers(path)) return undefined;
-    // Left behind by a process that was killed.
-    await unlink(path).catch(() => undefined);
-  }
-  return undefined;
-}
-
-function badFolder(message: string): FuncatronError {
-  const hint = 'give the runner a data folder of its own with --data, on a disk of this machine';
-  return new FuncatronError('INVALID_CONFIG', message, { data: { hint } });
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
-}
-
-function release(server: Server): Promise<void> {
-  return new Promise((resolve) => server.close(() => resolve()));
 }

@@ -46,7 +46,7 @@ export interface Runner extends Closable {
  * A runner: holds the revisions the snapshot gives it and answers their calls. Settles once it takes part in the
  * cluster; revisions come up afterwards. `close` drains (protocol §4.6): it stops consuming, gives back what was not
  * started, finishes the rest within `drainMs`, and says goodbye.
- * @throws INVALID_CONFIG when the admin port is taken or the data folder cannot be used
+ * @throws INVALID_CONFIG when the admin port is taken
  */
 export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const { config, broker, store } = options;

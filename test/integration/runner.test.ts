@@ -54,9 +54,18 @@ exports.wait = async (event, context) => {
 exports.spin = () => { for (;;); };
 exports.eat = () => { const all = []; for (;;) all.push(new Array(1e6).fill(all.length)); };
 exports.fail = async () => { throw new TypeError('not today'); };
+exports.reach = async (event) => {
+  try {
+    return (await fetch(event.query.url)).status;
+  } catch (error) {
+    return error.cause.code;
+  }
+};
 exports.count = async (event, context) => ({ value: await context.services.kv.incr('hits') });
 `;
-const operations = ['echo', 'hold', 'wait', 'spin', 'eat', 'fail', 'count'].map((operationId) => ({ operationId }));
+const operations = ['echo', 'hold', 'wait', 'spin', 'eat', 'fail', 'reach', 'count'].map((operationId) => ({
+  operationId,
+}));
 const index = (operationId: string): number =>
   operations.findIndex((operation) => operation.operationId === operationId);
 
@@ -177,6 +186,12 @@ describe('a runner as a process, over RabbitMQ', function () {
       values.toSorted((a, b) => a - b),
       Array.from({ length: 100 }, (_, before) => before + 1),
     );
+  });
+
+  it('lets no func fetch what is not on the public internet', async () => {
+    await start(['r1']);
+    const { body } = await callFunc('reach', { meta: { query: { url: 'http://127.0.0.1:1/' } } });
+    assert.equal(body, 'FORBIDDEN');
   });
 
   it('killed mid-call: a GET runs again elsewhere, a POST is RUNNER_LOST', async () => {

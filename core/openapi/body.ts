@@ -6,7 +6,7 @@ import { isObject, memberOf, pointerTo, textAt } from './json.ts';
 import { type ContentType, decodeBody } from './media.ts';
 import { parseMultipart, type Part } from './multipart.ts';
 import { serialisationOf } from './parameters.ts';
-import { decodeAll, decodeText, MalformedText, parsePairs } from './raw-pairs.ts';
+import { decodeAll, decodeText, malformed, MalformedText, parsePairs } from './raw-pairs.ts';
 import { propertiesOf, resolveSchema, shapeOf } from './schema.ts';
 import { createPairReader } from './style.ts';
 
@@ -84,7 +84,7 @@ function formCheck(media: ApiMedia, definitions: JsonObject, compilers: BodyComp
   return (body) => {
     const value = createBag();
     try {
-      const pairs = parsePairs(body.toString('latin1'));
+      const pairs = parsePairs(body.toString('utf8'));
       for (const field of fields) {
         const read = field.read(pairs);
         if (read !== undefined) value[field.name] = read;
@@ -168,12 +168,6 @@ function isFile(schema: Json | undefined, definitions: JsonObject): boolean {
 
 function asSchema(schema: Json): ApiParameter['schema'] {
   return isObject(schema) || typeof schema === 'boolean' ? schema : {};
-}
-
-/** What is wrong with the text, for people; anything else that was thrown is a defect and goes on. */
-export function malformed(error: unknown): string {
-  if (error instanceof MalformedText) return error.message;
-  throw error;
 }
 
 /** `/header/content-type`: where problems with a content type point. */

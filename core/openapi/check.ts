@@ -35,25 +35,27 @@ export async function checkEdition(document: JsonObject, edition: Edition): Prom
   // swagger-parser knows the patch releases up to a certain one; later ones only mend the text.
   if (edition === '3.0') copy['openapi'] = '3.0.3';
   if (edition === '3.1') copy['openapi'] = '3.1.0';
-  const version = memberOf(objectAt(document, 'info'), 'version');
+  // swagger-parser stops at these two before it looks at anything else.
+  const problems: Problem[] = [];
+  const info = objectAt(document, 'info');
+  const version = memberOf(info, 'version');
   if (typeof version === 'number') {
     const hint = `Write version: "${version}", in quotes.`;
-    return [{ message: `version ${version} is a number, not text`, pointer: '/info/version', hint }];
+    problems.push({ message: `version ${version} is a number, not text`, pointer: '/info/version', hint });
+    copy['info'] = { ...info, version: String(version) };
   }
-  if (memberOf(document, 'paths') === undefined) {
-    return [{ message: 'paths is required', pointer: '/paths', hint: 'Declare at least one operation.' }];
-  }
+  copy['paths'] ??= {};
   try {
     await SwaggerParser.validate(copy as never, {
       resolve: { external: false, file: false, http: false },
       dereference: { excludedPathMatcher: () => true, circular: 'ignore' },
       validate: { spec: false },
     });
-    return [];
+    return problems;
   } catch (error) {
     const details: unknown = error instanceof Error && 'details' in error ? error.details : undefined;
-    if (Array.isArray(details)) return narrow(document, details as readonly ErrorObject[]);
-    return [{ message: error instanceof Error ? error.message : String(error), pointer: '' }];
+    if (Array.isArray(details)) return [...problems, ...narrow(document, details as readonly ErrorObject[])];
+    return [...problems, { message: error instanceof Error ? error.message : String(error), pointer: '' }];
   }
 }
 

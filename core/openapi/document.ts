@@ -28,7 +28,7 @@ export interface SourceDocument {
   /** Plain JSON: aliases and merge keys are written out. */
   readonly value: JsonObject;
   /** Of a value's key (or of the value itself in a list); of its nearest ancestor where it is not there. */
-  locate(pointer: string): Position;
+  readonly locate: (pointer: string) => Position;
 }
 
 /** Largest document that is read. GitHub's whole API description has about 12 MiB, the usual one 50 KiB. */

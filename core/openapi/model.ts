@@ -62,6 +62,9 @@ function parametersAt(document: JsonObject, owner: Located, problems: Problem[])
     const parameter = follow(document, { value, pointer });
     if (!isObject(parameter.value)) continue;
     const key = parameterKey(parameter);
+    if (textAt(parameter.value, 'name') === '__proto__') {
+      problems.push({ message: 'parameter __proto__ has a name that cannot be used', pointer });
+    }
     if (found.has(key)) {
       problems.push({ message: `parameter ${key} is declared twice`, pointer, hint: 'Remove one of them.' });
     } else found.set(key, parameter);

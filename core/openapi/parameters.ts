@@ -3,7 +3,7 @@ import type { Check, SchemaCompiler } from './ajv.ts';
 import type { ApiParameter, Json, JsonObject } from './api.ts';
 import { type Bag, createBag } from './bag.ts';
 import { isObject, listAt, memberOf, pointerTo } from './json.ts';
-import { decodeAll, decodeOctets, decodeText, MalformedText, NO_PAIRS, parseCookies, parsePairs } from './raw-pairs.ts';
+import { decodeAll, decodeOctets, decodeText, malformed, NO_PAIRS, parseCookies, parsePairs } from './raw-pairs.ts';
 import type { RawPairs } from './raw-pairs.ts';
 import { propertiesOf, resolveSchema, shapeOf } from './schema.ts';
 import { createPairReader, createTextReader, deepObjectProperty, type Reader, type Serialisation } from './style.ts';
@@ -109,6 +109,7 @@ export function serialisationOf(parameter: ApiParameter, definitions: JsonObject
   const additional = memberOf(resolveSchema(parameter.schema, definitions), 'additionalProperties');
   return {
     name: parameter.name,
+    location: parameter.in,
     style: parameter.style,
     explode: parameter.explode,
     json: parameter.json === true,
@@ -176,11 +177,6 @@ function readPairs(group: PairGroup, pairs: RawPairs, target: Bag, problems: Pro
 function addUnknown(problems: Problem[], failed: readonly Problem[]): void {
   const known = new Set(problems.map((problem) => problem.pointer));
   for (const problem of failed) if (!known.has(problem.pointer)) problems.push(problem);
-}
-
-function malformed(error: unknown): string {
-  if (error instanceof MalformedText) return error.message;
-  throw error;
 }
 
 /** One validator for all locations, so that an instance path already is our pointer. */

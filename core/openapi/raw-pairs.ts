@@ -12,6 +12,12 @@ export class MalformedText extends Error {
   override readonly name = 'MalformedText';
 }
 
+/** What is wrong with a text, for people; anything else that was thrown is a defect and goes on. */
+export function malformed(error: unknown): string {
+  if (error instanceof MalformedText) return error.message;
+  throw error;
+}
+
 /** Splits a query or an `application/x-www-form-urlencoded` body. Throws `MalformedText`. */
 export function parsePairs(text: string): RawPairs {
   if (text === '') return NO_PAIRS;
@@ -32,7 +38,7 @@ export function parsePairs(text: string): RawPairs {
   return pairs;
 }
 
-/** Splits a `Cookie` header; the first of two equal names wins nothing over the second. RFC 6265 §5.4. */
+/** Splits a `Cookie` header. RFC 6265 §5.4. */
 export function parseCookies(header: string): RawPairs {
   const pairs: RawPairs = new Map();
   for (const part of header.split(';', MAX_PAIRS)) {

@@ -26,14 +26,11 @@ export function follow(document: JsonObject, from: Located): Located {
 }
 
 /** Members of these are named by the author, so that `example` in them is a name and no keyword. */
-const NAMED: ReadonlySet<string> = new Set([
-  'properties',
-  'definitions',
-  'schemas',
-  'patternProperties',
-  '$defs',
-  'parameters',
-]);
+const NAMED: ReadonlySet<string> = new Set(
+  'properties patternProperties definitions $defs dependentSchemas schemas parameters responses requestBodies headers links callbacks pathItems'.split(
+    ' ',
+  ),
+);
 /** What stands here is data: a `$ref` in it refers to nothing. */
 const DATA: ReadonlySet<string> = new Set(['example', 'examples', 'default', 'enum', 'const', 'value']);
 

@@ -1,9 +1,11 @@
 import type { Problem } from '../errors.ts';
 import type { ApiOperation, ApiResponse, Json, JsonObject } from './api.ts';
 import { type BodyCheck, type BodyCompilers, CONTENT_TYPE_POINTER, createBodyCheck } from './body.ts';
+import { pointerTo } from './json.ts';
 import { createBag } from './bag.ts';
 import { matchMedia, parseContentType } from './media.ts';
 import { serialisationOf } from './parameters.ts';
+import { malformed } from './raw-pairs.ts';
 import { createTextReader } from './style.ts';
 
 /** Headers of an answer; names in lower case. */
@@ -86,7 +88,12 @@ function headersCheck(
     const header = createBag();
     for (const { name, read } of readers) {
       const value = headers[name];
-      if (value !== undefined) header[name] = read(typeof value === 'string' ? value : value.join(','));
+      if (value === undefined) continue;
+      try {
+        header[name] = read(typeof value === 'string' ? value : value.join(','));
+      } catch (error) {
+        problems.push({ message: malformed(error), pointer: pointerTo('', 'header', name) });
+      }
     }
     const failed = check({ header }, '');
     if (failed !== undefined) problems.push(...failed);

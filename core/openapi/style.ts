@@ -9,6 +9,7 @@ export type Reader<Source> = (source: Source) => unknown;
 /** What a reader has to know of its parameter. */
 export interface Serialisation {
   readonly name: string;
+  readonly location: ApiParameter['in'];
   readonly style: ApiParameter['style'];
   readonly explode: boolean;
   readonly json: boolean;
@@ -56,13 +57,15 @@ const DELIMITERS: Readonly<Partial<Record<ApiParameter['style'], RegExp>>> = {
 export function createTextReader(wanted: Serialisation): Reader<string> {
   const { name, style, explode, shape } = wanted;
   if (wanted.json) return (text) => parseJson(text, identity);
+  // Only lists in headers have white space around their commas. RFC 9110 §5.6.1.
+  const delimiter = TEXT_DELIMITERS[style] ?? (wanted.location === 'header' ? /[ \t]*,[ \t]*/ : ',');
   switch (style) {
     case 'label':
       return (text) => readLabel(text, shape, explode);
     case 'matrix':
       return (text) => readMatrix(text, name, shape, explode);
     default:
-      return shape === 'value' ? identity : (text) => readList(text, shape, explode, TEXT_DELIMITERS[style] ?? ',');
+      return shape === 'value' ? identity : (text) => readList(text, shape, explode, delimiter);
   }
 }
 
@@ -73,8 +76,8 @@ const TEXT_DELIMITERS: Readonly<Partial<Record<ApiParameter['style'], string>>> 
   tabDelimited: '\t',
 };
 
-function readList(text: string, shape: Shape, explode: boolean, delimiter = ','): unknown {
-  const parts = text === '' ? [] : text.split(delimiter).map((part) => part.trim());
+function readList(text: string, shape: Shape, explode: boolean, delimiter: string | RegExp = ','): unknown {
+  const parts = text === '' ? [] : text.split(delimiter);
   if (shape === 'array') return parts;
   return explode ? splitPairs(parts) : pairUp(parts);
 }

@@ -45,14 +45,21 @@ describe('core/bundle/read-manifest', () => {
 
   it('takes what is written', () => {
     const settings = {
-      ...{ name: 'pets', host: 'a.example', runtime: 'js', entry: 'src/main.ts', isolation: 'process', memoryMb: 64 },
-      ...{ timeoutMs: 1000, concurrency: 5, workers: { min: 3 }, config: { a: [1] }, services: { kv: { type: 'kv' } } },
-      ...{
-        fetch: { allow: ['10.0.0.1:80', 'db.internal', '[::1]:5432'] },
-        stackTraces: false,
-        validateResponses: true,
-        http: true,
-      },
+      name: 'pets',
+      host: 'a.example',
+      runtime: 'js',
+      entry: 'src/main.ts',
+      isolation: 'process',
+      memoryMb: 64,
+      timeoutMs: 1000,
+      concurrency: 5,
+      workers: { min: 3 },
+      config: { a: [1] },
+      services: { kv: { type: 'kv' } },
+      fetch: { allow: ['10.0.0.1:80', 'db.internal', '[::1]:5432'] },
+      stackTraces: false,
+      validateResponses: true,
+      http: true,
     };
     const { manifest, host, problems } = readManifest({ info: INFO, host: 'b.example', 'x-funcatron': settings });
     assert.deepEqual(problems, []);
@@ -113,7 +120,7 @@ describe('core/bundle/read-manifest', () => {
     };
     assert.deepEqual(
       problemsOf(settings)
-        .map((problem) => problem.split(' ')[0])
+        .map((problem) => problem.split(' ', 1)[0] ?? '')
         .sort(),
       [
         '/x-funcatron/concurrency',

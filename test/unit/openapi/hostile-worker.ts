@@ -110,5 +110,6 @@ async function trySchemas(): Promise<number> {
 const attempts = { patterns: tryPatterns, formats: tryFormats, schemas: trySchemas };
 
 parentPort?.once('message', (name: keyof typeof attempts) => {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
   void attempts[name]().then((tried) => parentPort?.postMessage(tried));
 });

@@ -12,6 +12,7 @@ const KILL_MS = 60_000;
 async function attack(name: 'patterns' | 'formats' | 'schemas'): Promise<unknown> {
   const worker = new Worker(new URL('./hostile-worker.ts', import.meta.url));
   try {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     worker.postMessage(name);
     const [tried] = (await once(worker, 'message', { signal: AbortSignal.timeout(KILL_MS) })) as [unknown];
     return tried;

@@ -246,6 +246,16 @@ components: { schemas: { Order: {} } }
       `x-funcatron: { timeoutMs: 0 }\npaths: { /a: { get: { operationId: a, ${OK} } } }`,
       'timeoutMs 0 is not 1',
     ],
+    [
+      'a parameter named __proto__',
+      `paths: { /a: { get: { operationId: a, parameters: [{ name: __proto__, in: query, schema: {} }], ${OK} } } }`,
+      'name that cannot be used',
+    ],
+    [
+      'a remote reference under a name that is also a keyword',
+      `paths: { /a: { get: { operationId: a, responses: { default: { $ref: 'http://x/y' } } } } }`,
+      '$ref http://x/y does not begin with #/',
+    ],
   ];
   for (const [what, rest, message] of broken) {
     it(`refuses ${what}`, async () => {

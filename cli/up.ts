@@ -72,6 +72,8 @@ async function deployAll(
   const [first = '', ...others] = folders;
   await deploy(first);
   await Promise.all(others.map(deploy));
+  const { endPacking } = await import('../core/bundle/pack-code.ts');
+  await endPacking();
 }
 
 /** Samples go into an empty cluster only: a bundle somebody changed or removed must not come back. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { extname, join } from 'node:path';
-import { build, type BuildFailure, type BuildOptions, type Message, type Metafile, type Plugin } from 'esbuild';
+import { build, type BuildFailure, type BuildOptions, type Message, type Metafile, type Plugin, stop } from 'esbuild';
 import { FuncatronError, type Problem } from '../errors.ts';
 import { findDynamicImports } from './pack-scan.ts';
 import { canonicalPaths, importChain, renamePaths } from './pack-paths.ts';
@@ -65,6 +65,11 @@ export async function packCode(folder: string, entry: string): Promise<PackedCod
     exports: Object.values(esm.metafile.outputs).flatMap((output) => output.exports),
     warnings: cjs.warnings.filter((warning) => warning.pluginName !== OUTSIDE).map(problemOf),
   };
+}
+
+/** Ends the helper process that esbuild keeps between builds; the next build starts another. */
+export async function endPacking(): Promise<void> {
+  await stop();
 }
 
 function buildOptions(folder: string, entry: string) {

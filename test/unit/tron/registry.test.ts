@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { FuncatronError } from '../../../core/errors.ts';
+import { desiredBundles } from '../../../tron/desired.ts';
+import {
+  addRevision,
+  EMPTY_REGISTRY,
+  failChange,
+  findBundle,
+  finishChange,
+  flipChange,
+  isWanted,
+  parseRegistry,
+  putBundle,
+  requireBundle,
+  retireRevision,
+  startChange,
+  type BundleEntry,
+  type Change,
+  type RegistryState,
+} from '../../../tron/registry.ts';
+import { testBundle } from '../../helpers/live-bundle.ts';
+
+const [A, B, C] = ['aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'cccccccccccc'] as const;
+
+function registryOf(...revisions: readonly string[]): RegistryState {
+  return revisions.reduce(
+    (state, revision) => addRevision(state, testBundle({ revision, operations: [] }).record),
+    EMPTY_REGISTRY,
+  );
+}
+
+function begin(bundle: BundleEntry, target: Record<string, number>, kind: Change['kind'] = 'deploy'): BundleEntry {
+  return startChange(bundle, { command: 'c', kind, target, startedAt: 1, purge: false });
+}
+
+function changeOf(bundle: BundleEntry): Change {
+  assert.ok(bundle.change);
+  return bundle.change;
+}
+
+/** A change that goes well, to its end. */
+function live(bundle: BundleEntry, target: Record<string, number>, kind: Change['kind'] = 'deploy'): BundleEntry {
+  const begun = begin(bundle, target, kind);
+  const flipped = flipChange(begun, changeOf(begun), 2);
+  return finishChange(flipped, changeOf(flipped), 3);
+}
+
+const failure = new FuncatronError('DEPLOY_FAILED', 'init threw');
+
+describe('tron/registry', () => {
+  it('refuses a second change of a bundle with DEPLOY_IN_PROGRESS', () => {
+    const bundle = begin(requireBundle(registryOf(A, B), 'orders'), { [A]: 100 });
+    assert.throws(() => begin(bundle, { [B]: 100 }), { code: 'DEPLOY_IN_PROGRESS' });
+  });
+
+  it('refuses another digest with the same short name with DIGEST_MISMATCH', () => {
+    const { record } = testBundle({ revision: A, operations: [] });
+    const twin = { ...record, digest: A.padEnd(64, 'f') };
+    assert.throws(() => addRevision(registryOf(A), twin), { code: 'DIGEST_MISMATCH' });
+    assert.equal(addRevision(registryOf(A), record).bundles[0]?.revisions.length, 1);
+  });
+
+  it('keeps what was live when a change fails while loading', () => {
+    const before = live(requireBundle(registryOf(A, B), 'orders'), { [A]: 100 });
+    const begun = begin(before, { [B]: 100 });
+    const after = failChange(begun, changeOf(begun), 4, failure);
+    assert.deepEqual(after.live, { [A]: 100 });
+    assert.deepEqual(after.draining, {});
+    assert.equal(after.change, undefined);
+    assert.equal(after.lastChange?.error?.message, 'init threw');
+  });
+
+  it('puts back what was live when a change fails after the flip, and drains the target', () => {
+    const before = live(requireBundle(registryOf(A, B), 'orders'), { [A]: 100 });
+    const begun = begin(before, { [B]: 100 });
+    const flipped = flipChange(begun, changeOf(begun), 2);
+    assert.deepEqual(flipped.draining, { [A]: 2 });
+    const after = failChange(flipped, changeOf(flipped), 4, failure);
+    assert.deepEqual(after.live, { [A]: 100 });
+    assert.deepEqual(after.draining, { [B]: 4 });
+  });
+
+  it('goes back one step further with every rollback', () => {
+    let bundle = requireBundle(registryOf(A, B, C), 'orders');
+    for (const revision of [A, B, C]) bundle = live(bundle, { [revision]: 100 });
+    assert.deepEqual(bundle.history, [{ [A]: 100 }, { [B]: 100 }]);
+    bundle = live(bundle, bundle.history.at(-1) ?? {}, 'rollback');
+    assert.deepEqual(bundle.live, { [B]: 100 });
+    bundle = live(bundle, bundle.history.at(-1) ?? {}, 'rollback');
+    assert.deepEqual(bundle.live, { [A]: 100 });
+    assert.deepEqual(bundle.history, []);
+  });
+
+  it('remembers a bounded history', () => {
+    let bundle = requireBundle(registryOf(A, B), 'orders');
+    for (let n = 1; n < 100; n++) bundle = live(bundle, { [A]: n, [B]: 1 });
+    assert.equal(bundle.history.length, 20);
+  });
+
+  it('says the version when a registry of another one is in the store', () => {
+    assert.throws(() => parseRegistry('{"v":2}'), /version 2, not 1/);
+    assert.equal(parseRegistry(undefined), EMPTY_REGISTRY);
+  });
+
+  it('finds bundles that are called like a member of every object', () => {
+    assert.equal(findBundle(registryOf(A), 'constructor'), undefined);
+    assert.throws(() => requireBundle(registryOf(A), 'toString'), { code: 'NOT_FOUND' });
+  });
+
+  it('holds its invariants after any sequence of changes', () => {
+    const target = fc.dictionary(fc.constantFrom(A, B, C), fc.integer({ min: 1, max: 100 }), { minKeys: 1 });
+    const step = fc.record({
+      target,
+      end: fc.constantFrom('finish', 'fail loading', 'fail flipped'),
+      retires: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
+        let bundle = requireBundle(registryOf(A, B, C), 'orders');
+        for (const { target, end, retires } of steps) {
+          const before = bundle.live;
+          bundle = begin(bundle, target);
+          if (end !== 'fail loading') bundle = flipChange(bundle, changeOf(bundle), 2);
+          bundle =
+            end === 'finish'
+              ? finishChange(bundle, changeOf(bundle), 3)
+              : failChange(bundle, changeOf(bundle), 3, failure);
+          assert.deepEqual(bundle.live, end === 'finish' ? target : before);
+          // Nothing that serves drains, and nothing that served before has been forgotten.
+          for (const revision of Object.keys(bundle.draining)) assert.ok(!isWanted(bundle, revision));
+          for (const revision of Object.keys(before)) {
+            assert.ok(revision in bundle.live || revision in bundle.draining, revision);
+          }
+          if (retires) for (const revision of Object.keys(bundle.draining)) bundle = retireRevision(bundle, revision);
+        }
+      }),
+    );
+  });
+});
+
+describe('tron/desired', () => {
+  const runner = (id: string, state: 'ready' | 'loading', ...revisions: string[]) => ({
+    v: 1 as const,
+    role: 'runner' as const,
+    id,
+    version: '0',
+    hostname: 'h',
+    pid: 1,
+    startedAt: 0,
+    sentAt: 0,
+    epoch: '1.1' as const,
+    stopping: false,
+    revisions: revisions.map((revision) => ({ bundle: 'orders', revision, state, workers: 1, inFlight: 0 })),
+  });
+
+  it('shows live, coming and draining revisions with their phases, and leaves the others out', () => {
+    const bundle = begin(
+      { ...live(requireBundle(registryOf(A, B, C), 'orders'), { [A]: 100 }), draining: { [B]: 1 } },
+      { [C]: 1 },
+    );
+    const state = putBundle(registryOf(A, B, C), bundle);
+    const [desired] = desiredBundles(state, [runner('r2', 'loading', C), runner('r1', 'ready', A, C)]);
+    assert.deepEqual(desired?.weights, { [A]: 100 });
+    assert.deepEqual(
+      desired.revisions.map(({ revision, phase, ready, runners }) => [revision, phase, ready, runners]),
+      [
+        [A, 'serving', 1, ['r1', 'r2']],
+        [B, 'draining', 0, ['r1', 'r2']],
+        [C, 'loading', 1, ['r1', 'r2']],
+      ],
+    );
+    assert.deepEqual(desiredBundles(registryOf(A), [runner('r1', 'ready', A)]), []);
+  });
+
+  it('takes host and base path from the newest live revision, while another one comes up', () => {
+    const withHome = (revision: string, basePath: string): RegistryState['bundles'][number]['revisions'][number] => ({
+      revision,
+      digest: revision,
+      createdAt: 0,
+      version: '1',
+      host: 'a.example',
+      basePath,
+      batchMax: 25,
+    });
+    const bundle = begin(
+      {
+        name: 'orders',
+        revisions: [withHome(A, '/old'), withHome(B, '/new')],
+        live: { [A]: 1 },
+        history: [],
+        draining: {},
+      },
+      { [B]: 1 },
+    );
+    const [before] = desiredBundles(putBundle(EMPTY_REGISTRY, bundle), []);
+    assert.equal(before?.basePath, '/old');
+    assert.equal(before.host, 'a.example');
+    const [after] = desiredBundles(putBundle(EMPTY_REGISTRY, flipChange(bundle, changeOf(bundle), 1)), []);
+    assert.equal(after?.basePath, '/new');
+  });
+});

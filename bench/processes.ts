@@ -22,14 +22,20 @@ export async function start(
   ready: (output: string) => boolean | Promise<boolean>,
 ): Promise<Started> {
   const began = performance.now();
-  const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, {
+    cwd: root,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // A process group of its own, so that npm's children are signalled as by Ctrl-C.
+    detached: true,
+  });
   let text = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (chunk: string) => (text = (text + chunk).slice(-20_000)));
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   while (!(await ready(text))) {
     if (child.exitCode !== null || performance.now() - began > 60_000) {
-      child.kill('SIGKILL');
+      signalGroup(child, 'SIGKILL');
       throw new Error(`${command} ${args.join(' ')} did not get ready:\n${text}`);
     }
     await delay(5);
@@ -39,10 +45,18 @@ export async function start(
 
 async function stop(child: ChildProcess, ended: Promise<void>): Promise<void> {
   if (child.exitCode !== null) return;
-  child.kill('SIGTERM');
+  signalGroup(child, 'SIGINT');
   await Promise.race([ended, delay(10_000)]);
-  if (child.exitCode === null) child.kill('SIGKILL');
+  if (child.exitCode === null) signalGroup(child, 'SIGKILL');
   await ended;
+}
+
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-(child.pid ?? 0), signal);
+  } catch {
+    // the whole group ended meanwhile
+  }
 }
 
 /** Whether a URL answers with a status below 500. */

@@ -69,11 +69,15 @@ const SUMMARIES: ReadonlySet<string> = new Set([
   'unevaluatedProperties',
 ]);
 
+/** Most errors that are compared with one another, which is quadratic. */
+const MAX_ERRORS = 1_000;
+
 /**
  * One typing mistake yields a dozen errors, one for each branch it fails in. What helps stays: at each pointer the
  * most telling one, and nothing about an object around a member that is itself at fault.
  */
-function narrow(document: JsonObject, errors: readonly ErrorObject[]): readonly Problem[] {
+function narrow(document: JsonObject, found: readonly ErrorObject[]): readonly Problem[] {
+  const errors = found.slice(0, MAX_ERRORS);
   const byPointer = new Map<string, ErrorObject[]>();
   const mistaken = mistakenBranches(errors);
   for (const error of errors) {

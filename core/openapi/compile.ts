@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Problem } from '../errors.ts';
 import { createSchemaCompiler, type SchemaCompiler } from './ajv.ts';
 import type { Api, ApiOperation } from './api.ts';
@@ -172,11 +173,15 @@ function unsupported(request: ReadRequest, declared: readonly string[]): Problem
   };
 }
 
-/** Compiles everything at once: the problems of schemas no validator can be made of. */
-export function compileAll(api: Api): readonly Problem[] {
+/**
+ * Compiles everything at once: the problems of schemas no validator can be made of. Lets other work run between
+ * operations, for a large document takes seconds.
+ */
+export async function compileAll(api: Api): Promise<readonly Problem[]> {
   const problems: Problem[] = [];
   const context = createContext(api);
   for (const operation of api.operations) {
+    await setImmediate();
     try {
       compileOperation(operation, context);
       for (const [type, media] of Object.entries(operation.body?.content ?? {})) {

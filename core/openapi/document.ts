@@ -50,9 +50,12 @@ export function parseDocument(text: string, file: string): SourceDocument {
   }
   const source = withoutTabs(text);
   const value = parseValue(source, file);
-  let root: Place | undefined;
-  const position = (offset: number): Position => positionAt(source, offset);
-  const locate = (pointer: string): Position => position(find((root ??= readPlaces(source)), pointerTokens(pointer)));
+  // Most documents have no problem whose place would be asked for.
+  let index: { readonly root: Place; readonly starts: readonly number[] } | undefined;
+  const locate = (pointer: string): Position => {
+    index ??= { root: readPlaces(source), starts: lineStarts(source) };
+    return positionAt(index.starts, find(index.root, pointerTokens(pointer)));
+  };
   const expansion: Expansion = { left: MAX_VALUES, path: [], ancestors: new Set() };
   const expanded = expand(value, expansion);
   if (expansion.problem !== undefined) {
@@ -230,12 +233,20 @@ function find(root: Place, tokens: readonly string[]): number {
   return place.offset;
 }
 
-function positionAt(source: string, offset: number): Position {
-  let line = 1;
-  let start = 0;
-  for (let next = source.indexOf('\n'); next >= 0 && next < offset; next = source.indexOf('\n', start)) {
-    line++;
-    start = next + 1;
+/** Offsets at which lines begin. */
+function lineStarts(source: string): readonly number[] {
+  const starts = [0];
+  for (let next = source.indexOf('\n'); next >= 0; next = source.indexOf('\n', next + 1)) starts.push(next + 1);
+  return starts;
+}
+
+function positionAt(starts: readonly number[], offset: number): Position {
+  let low = 0;
+  let high = starts.length - 1;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if ((starts[middle] ?? 0) <= offset) low = middle;
+    else high = middle - 1;
   }
-  return { line, column: offset - start + 1 };
+  return { line: low + 1, column: offset - (starts[low] ?? 0) + 1 };
 }

@@ -48,7 +48,7 @@ export async function loadApi(text: string, options: LoadOptions): Promise<Loade
   problems.push(...reading.problems);
   const { api, warnings } = buildApi(document, edition, reading, problems, options.exports);
   // A document with problems may hold schemas no compiler can take; one without must compile.
-  if (problems.length === 0) problems.push(...compileAll(api));
+  if (problems.length === 0) problems.push(...(await compileAll(api)));
   if (problems.length > 0) throw refuse(source, options.file, problems);
   return {
     api,
@@ -104,12 +104,18 @@ function readBasePath(reader: EditionReader, edition: Edition, problems: Problem
   return '';
 }
 
+/** Most problems one answer lists: a generated document can have one on every line. */
+const MAX_PROBLEMS = 500;
+
 function refuse(source: SourceDocument, file: string, problems: readonly Problem[]): Error {
   const unique = new Map<string, Problem>();
   for (const problem of problems) unique.set(`${problem.pointer} ${problem.message}`, problem);
   const placed = [...unique.values()].map((problem) => place(source, file, problem));
   placed.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
-  return refusal(file, ...placed);
+  const listed = placed.slice(0, MAX_PROBLEMS);
+  if (listed.length < placed.length)
+    listed.push({ message: `and ${placed.length - listed.length} more problems`, file });
+  return refusal(file, ...listed);
 }
 
 function place(source: SourceDocument, file: string, problem: Problem): Problem {

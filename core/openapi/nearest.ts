@@ -1,15 +1,19 @@
 /** Longest word compared; longer ones are no slips of a finger, and the work is quadratic. */
 const MAX_LENGTH = 64;
 
+/** Most words it is compared with. */
+const MAX_KNOWN = 200;
+
 /**
  * The word of `known` that was probably meant, or `undefined`: at most a third of its letters may be wrong.
  * A swap of neighbours counts as one mistake (optimal string alignment distance).
  */
-export function nearestWord(word: string, known: Iterable<string>): string | undefined {
+export function nearestWord(word: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
   let least = Number.POSITIVE_INFINITY;
-  for (const candidate of known) {
+  for (const candidate of known.slice(0, MAX_KNOWN)) {
     const limit = Math.max(1, Math.floor(candidate.length / 3));
+    if (Math.abs(candidate.length - word.length) > limit) continue;
     const far = distance(word.toLowerCase(), candidate.toLowerCase());
     if (far <= limit && far < least) [best, least] = [candidate, far];
   }

@@ -5,7 +5,7 @@ export type RawPairs = Map<string, string | string[]>;
 export const NO_PAIRS: RawPairs = new Map();
 
 /** Most pairs that are read of one query or form. */
-export const MAX_PAIRS = 1_000;
+const MAX_PAIRS = 1_000;
 
 /** A percent-encoding that is none, or more pairs than are read. */
 export class MalformedText extends Error {

@@ -4,7 +4,7 @@ import type { Api, Json, JsonObject, JsonSchema } from './api.ts';
 import { isObject, memberOf, pointerTo, pointerTokens, refPointer, textAt, valueAt } from './json.ts';
 import { nearestWord } from './nearest.ts';
 import { patternProblem } from './pattern.ts';
-import { forEachSubschema, KEYWORDS } from './schema.ts';
+import { KEYWORDS, mapSubschemas } from './schema.ts';
 
 /** A value of the document and where it stands. */
 export interface Located {
@@ -107,13 +107,10 @@ export function createSchemaCollector(
       checked.add(schema);
       checkSchema(schema, dialect, pointer, problems);
     }
-    const copy: Record<string, Json> = { ...schema };
+    const copy = mapSubschemas(schema, dialect, (child, ...tokens) => take(child, pointerTo(pointer, ...tokens)));
     const ref = textAt(schema, '$ref');
     const target = ref === undefined ? undefined : refPointer(ref);
     if (target !== undefined) copy['$ref'] = `#${pointerTo(home, nameOf(target)).replaceAll('%', '%25')}`;
-    forEachSubschema(schema, dialect, (child, ...tokens) => {
-      replaceAt(copy, tokens, take(child, pointerTo(pointer, ...tokens)));
-    });
     return copy;
   };
 
@@ -144,19 +141,6 @@ export function createSchemaCollector(
     take: takeRoot,
     definitions: () => (home === '/definitions' ? { definitions: taken } : { components: { schemas: taken } }),
   };
-}
-
-/** Replaces one sub-schema in a copy whose top level is ours; lists and maps on the way are copied. */
-function replaceAt(copy: Record<string, Json>, tokens: readonly (string | number)[], child: Json): void {
-  const [keyword, member] = tokens;
-  if (typeof keyword !== 'string') return;
-  if (member === undefined) {
-    copy[keyword] = child;
-    return;
-  }
-  const before = copy[keyword];
-  if (Array.isArray(before)) copy[keyword] = before.map((each: Json, index) => (index === member ? child : each));
-  else copy[keyword] = { ...(isObject(before) ? before : {}), [member]: child };
 }
 
 function checkSchema(schema: JsonObject, dialect: Api['dialect'], pointer: string, problems: Problem[]): void {

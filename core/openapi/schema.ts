@@ -32,21 +32,23 @@ export const KEYWORDS: Readonly<Record<Api['dialect'], ReadonlyMap<string, Keywo
   ]),
 };
 
-/** Calls `visit` for each direct sub-schema, with the tokens that lead to it. */
-export function forEachSubschema(
+/** A copy of a schema with each of its direct sub-schemas replaced; `map` gets the tokens that lead to one. */
+export function mapSubschemas(
   schema: JsonObject,
   dialect: Api['dialect'],
-  visit: (child: Json, ...tokens: readonly (string | number)[]) => void,
-): void {
+  map: (child: Json, ...tokens: readonly (string | number)[]) => Json,
+): Record<string, Json> {
+  const copy: Record<string, Json> = { ...schema };
   for (const [keyword, value] of Object.entries(schema)) {
     const kind = KEYWORDS[dialect].get(keyword);
-    if (kind === 'schema' && !Array.isArray(value)) visit(value, keyword);
-    else if (kind === 'map' && isObject(value)) {
-      for (const [name, child] of Object.entries(value)) visit(child, keyword, name);
-    } else if ((kind === 'list' || kind === 'schema') && Array.isArray(value)) {
-      for (const [index, child] of value.entries()) visit(child, keyword, index);
-    }
+    if (kind === undefined || kind === 'value') continue;
+    if (kind === 'map') {
+      if (isObject(value)) copy[keyword] = mapMembers(value, (child, name) => map(child, keyword, name));
+    } else if (Array.isArray(value)) {
+      copy[keyword] = value.map((child: Json, index) => map(child, keyword, index));
+    } else if (kind === 'schema') copy[keyword] = map(value, keyword);
   }
+  return copy;
 }
 
 /**
@@ -58,25 +60,10 @@ export function prepareSchema(schema: Json, dialect: Api['dialect'], direction: 
   if (!isObject(schema)) return schema;
   const ref = textAt(schema, '$ref');
   if (ref !== undefined && dialect === 'draft-04') return { $ref: rewriteRef(ref) };
-  const prepared: Record<string, Json> = {};
-  for (const [keyword, value] of Object.entries(schema)) {
-    switch (KEYWORDS[dialect].get(keyword)) {
-      case 'value':
-        prepared[keyword] = value;
-        break;
-      case 'schema':
-      case 'list':
-        prepared[keyword] = Array.isArray(value)
-          ? value.map((each: Json) => prepareSchema(each, dialect, direction))
-          : prepareSchema(value, dialect, direction);
-        break;
-      case 'map':
-        prepared[keyword] = mapMembers(value, (each) => prepareSchema(each, dialect, direction));
-        break;
-      case undefined:
-        break;
-    }
-  }
+  const validating = Object.entries(schema).filter(([keyword]) => KEYWORDS[dialect].has(keyword));
+  const prepared = mapSubschemas(Object.fromEntries(validating), dialect, (child) =>
+    prepareSchema(child, dialect, direction),
+  );
   if (ref !== undefined) prepared['$ref'] = rewriteRef(ref);
   if (prepared['type'] === undefined) delete prepared['nullable'];
   if (prepared['type'] === 'file') prepared['type'] = 'string';
@@ -88,9 +75,8 @@ export function prepareSchema(schema: Json, dialect: Api['dialect'], direction: 
   return discriminate(schema, prepared);
 }
 
-function mapMembers(value: Json, prepare: (member: Json) => Json): Json {
-  if (!isObject(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, prepare(member)]));
+function mapMembers(value: JsonObject, map: (member: Json, name: string) => Json): JsonObject {
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, map(member, name)]));
 }
 
 function requiredIn(schema: JsonObject, direction: Direction): readonly string[] | undefined {

@@ -1,6 +1,6 @@
 import type { ApiParameter } from './api.ts';
 import { type Bag, createBag } from './bag.ts';
-import { decodeAll, decodeOctets, decodeText, MalformedText, type RawPairs } from './raw-pairs.ts';
+import { decodeAll, MalformedText, type RawPairs } from './raw-pairs.ts';
 import type { Shape } from './schema.ts';
 
 /** What one value on the wire turns into before coercion: text, a list, an object, or any JSON for `content`. */
@@ -168,6 +168,3 @@ function parseJson(raw: string | readonly string[] | undefined, decode: (raw: st
 function identity(text: string): string {
   return text;
 }
-
-/** How a location's values are decoded. */
-export const DECODE = { query: decodeText, cookie: decodeOctets } as const;

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { builtinModules } from 'node:module';
-import { extname, join } from 'node:path';
+import { join } from 'node:path';
 import { build, type BuildFailure, type BuildOptions, type Message, type Metafile, type Plugin, stop } from 'esbuild';
 import { FuncatronError, type Problem } from '../errors.ts';
 import { findDynamicImports } from './pack-scan.ts';
-import { canonicalPaths, importChain, renamePaths } from './pack-paths.ts';
+import { createRename, importChain, renamePaths } from './pack-paths.ts';
 
 /** A bundle's code in one file. */
 export interface PackedCode {
@@ -16,9 +16,6 @@ export interface PackedCode {
   readonly exports: readonly string[];
   readonly warnings: readonly Problem[];
 }
-
-/** The sdk's source, so that `import … from 'funcatron'` works wherever the bundle lies and nothing has to be installed. */
-const SDK = join(import.meta.dirname, '..', '..', 'sdk', `index${extname(import.meta.filename)}`);
 
 /** The expression by which npm packages ask what they run in; there is no `process` in an isolate. */
 const NODE_ENV = ['process', 'env', 'NODE_ENV'].join('.');
@@ -43,7 +40,8 @@ export async function packCode(folder: string, entry: string): Promise<PackedCod
       },
     ]);
   }
-  const options = buildOptions(folder, entry);
+  const sdk = findSdk();
+  const options = buildOptions(folder, entry, sdk);
   // esbuild lists the exports of an ES module only; the second build runs beside the first.
   const [cjs, esm] = await Promise.all([
     build({ ...options, format: 'cjs' }),
@@ -54,9 +52,11 @@ export async function packCode(folder: string, entry: string): Promise<PackedCod
   const outside = outsideProblems(cjs.metafile, cjs.warnings, entry);
   if (outside.length > 0) throw refuse('it imports what an isolate does not have', outside);
 
-  const paths = canonicalPaths(Object.keys(cjs.metafile.inputs), SDK, folder);
   const textOf = (suffix: string): string => cjs.outputFiles.find((file) => file.path.endsWith(suffix))?.text ?? '';
-  const { code, map } = renamePaths({ code: textOf('bundle.js'), map: textOf('bundle.js.map') }, paths);
+  const { code, map } = renamePaths(
+    { code: textOf('bundle.js'), map: textOf('bundle.js.map') },
+    createRename(folder, sdk),
+  );
   const dynamic = findDynamicImports(code, map);
   if (dynamic.length > 0) throw refuse('it imports modules by names that are known at run time only', dynamic);
   return {
@@ -67,12 +67,22 @@ export async function packCode(folder: string, entry: string): Promise<PackedCod
   };
 }
 
+/**
+ * The sdk, so that `import … from 'funcatron'` works wherever the bundle lies and nothing has to be installed. Its
+ * source comes first, seen from core/bundle and from dist/core/bundle: compiled, it would give another digest.
+ */
+function findSdk(): string {
+  const here = import.meta.dirname;
+  const places = ['../../sdk/index.ts', '../../../sdk/index.ts', '../../sdk/index.js'].map((file) => join(here, file));
+  return places.find((file) => existsSync(file)) ?? 'funcatron';
+}
+
 /** Ends the helper process that esbuild keeps between builds; the next build starts another. */
 export async function endPacking(): Promise<void> {
   await stop();
 }
 
-function buildOptions(folder: string, entry: string) {
+function buildOptions(folder: string, entry: string, sdk: string) {
   const ownConfig = join(folder, 'tsconfig.json');
   return {
     absWorkingDir: folder,
@@ -89,7 +99,7 @@ function buildOptions(folder: string, entry: string) {
     target: 'node26',
     charset: 'utf8',
     logLevel: 'silent',
-    alias: { funcatron: SDK },
+    alias: { funcatron: sdk },
     define: { global: 'globalThis', [NODE_ENV]: '"production"' },
     plugins: [outsideImports],
     // A tsconfig.json somewhere above the folder would make the result depend on where the folder lies.

@@ -1,41 +1,42 @@
 import { relative, sep } from 'node:path';
 import type { Metafile } from 'esbuild';
 
+/** What a file is called in a packed bundle, given its way from the bundle's folder. */
+export type Rename = (path: string) => string;
+
 /**
- * esbuild names inputs by their way from the bundle's folder (`../../node_modules/a/index.js`), in comments, in its
- * module wrappers and in the source map: the digest would change with the folder's place. This gives each such input
+ * esbuild names files by their way from the bundle's folder (`../../node_modules/a/index.js`), in comments, in its
+ * module wrappers and in the source map: the digest would change with the folder's place. This gives each such file
  * the name it has everywhere: `node_modules/a/index.js`, and `funcatron/index.ts` for the sdk.
  */
-export function canonicalPaths(inputs: readonly string[], sdk: string, folder: string): ReadonlyMap<string, string> {
-  const sdkInput = relative(folder, sdk).split(sep).join('/');
-  const renamed = new Map<string, string>();
-  for (const input of inputs) {
-    const at = input.indexOf('node_modules/');
-    if (input === sdkInput) renamed.set(input, 'funcatron/index.ts');
-    else if (at > 0 && input.startsWith('../')) renamed.set(input, input.slice(at));
-  }
-  return renamed;
+export function createRename(folder: string, sdk: string): Rename {
+  const sdkPath = relative(folder, sdk).split(sep).join('/');
+  return (path) => {
+    if (path === sdkPath) return 'funcatron/index.ts';
+    const at = path.indexOf('node_modules/');
+    return at > 0 && path.startsWith('../') ? path.slice(at) : path;
+  };
 }
 
 /**
- * Renames inputs where esbuild writes them: alone in a comment line, as the key of a module wrapper, and in the source
+ * Renames files where esbuild writes them: alone in a comment line, as the key of a module wrapper, and in the source
  * map, whose columns behind such a key move.
  */
 export function renamePaths(
   packed: { readonly code: string; readonly map: string },
-  paths: ReadonlyMap<string, string>,
+  rename: Rename,
 ): { readonly code: string; readonly map: string } {
-  if (paths.size === 0) return packed;
   const map = JSON.parse(packed.map) as { sources: string[]; mappings: string };
   const mappings = map.mappings.split(';');
   const lines = packed.code.split('\n').map((line, index) => {
     const [, before = '', path = '', after = ''] = /^(\/\/ | {2}")(\.\.\/[^"]+)($|"\(.*)/.exec(line) ?? [];
-    const renamed = paths.get(path);
-    if (renamed === undefined) return line;
+    const renamed = rename(path);
+    if (renamed === path) return line;
     mappings[index] = moveColumns(mappings[index] ?? '', before.length, renamed.length - path.length);
     return `${before}${renamed}${after}`;
   });
-  const sources = map.sources.map((source) => paths.get(source) ?? source);
+  // Beside the inputs there are the files that packages' own source maps name.
+  const sources = map.sources.map(rename);
   return { code: lines.join('\n'), map: JSON.stringify({ ...map, sources, mappings: mappings.join(';') }) };
 }
 

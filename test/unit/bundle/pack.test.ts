@@ -116,7 +116,8 @@ describe('core/bundle/pack', () => {
     };
     const packages = {
       'node_modules/two/package.json': '{"name":"two","main":"main.js"}',
-      'node_modules/two/main.js': 'module.exports = () => 2;',
+      'node_modules/two/main.js': 'module.exports = () => 2;\n//# sourceMappingURL=main.js.map',
+      'node_modules/two/main.js.map': '{"version":3,"sources":["../src/main.ts"],"names":[],"mappings":"AAAA"}',
       'node_modules/@scope/em/package.json': '{"name":"@scope/em","type":"module","main":"main.js"}',
       'node_modules/@scope/em/main.js': 'export const em = 3;',
     };

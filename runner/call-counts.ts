@@ -7,6 +7,7 @@ export class CallCounts {
   expired = 0;
   redelivered = 0;
   rerun = 0;
+  crashed = 0;
 
   constructor(operations: readonly string[]) {
     this.operations = operations;

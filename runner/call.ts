@@ -92,3 +92,14 @@ export function closeOne(batch: Batch): void {
   batch.tally.open--;
   if (batch.open === 0) batch.delivery?.ack();
 }
+
+/** Calls that can travel together: of one batch, and the same attempt. */
+export function groupCalls(calls: readonly HeldCall[]): readonly (readonly [Batch, HeldCall[]])[] {
+  const groups: [Batch, HeldCall[]][] = [];
+  for (const call of calls) {
+    const group = groups.find(([batch, [first]]) => batch === call.batch && first?.attempt === call.attempt);
+    if (group === undefined) groups.push([call.batch, [call]]);
+    else group[1].push(call);
+  }
+  return groups;
+}

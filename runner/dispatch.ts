@@ -8,11 +8,10 @@ import type { CancelledIds } from './cancels.ts';
 import type { CallCounts } from './call-counts.ts';
 import { Host, type HostOptions } from './host.ts';
 import type { HostedWorker } from './hosted-worker.ts';
+import { Losses } from './losses.ts';
 import type { Replies } from './replies.ts';
 import { Returns } from './returns.ts';
 
-/** A call that died with its runner or worker this many times is not run again. */
-const MAX_ATTEMPTS = 2;
 /** How long the answers to calls that a drain cut short may take to be confirmed. */
 const CUT_SHORT_MS = 2_000;
 
@@ -36,14 +35,22 @@ export class Dispatch {
   readonly host: Host;
   readonly #options: DispatchOptions;
   readonly #returns: Returns;
+  readonly #losses: Losses;
   readonly #tally: Tally = { open: 0 };
   readonly #giveUp = new AbortController();
   #isDraining = false;
 
   constructor(options: DispatchOptions) {
     this.#options = options;
-    const { broker, queue, replies, clock, log, events } = options;
+    const { broker, queue, replies, clock, counts, log, events } = options;
     this.#returns = new Returns({ broker, queue, replies, clock, signal: this.#giveUp.signal });
+    this.#losses = new Losses({
+      replies,
+      returns: this.#returns,
+      clock,
+      counts,
+      rerun: (batch, calls) => this.host.offerAgain(batch, calls),
+    });
     this.host = new Host({
       ...options.host,
       clock,
@@ -51,9 +58,10 @@ export class Dispatch {
       events: {
         ...events,
         onReplies: (worker, tag, envelope) => this.#onReplies(worker, tag, envelope),
-        onLost: (calls, reason) => this.#onLost(calls, reason),
+        onLost: (calls, reason) =>
+          this.#isDraining ? this.#losses.cutShort(calls) : this.#losses.workerDied(calls, reason),
         onStuck: (calls) => replies.fail(calls, 'TIMEOUT', 'the func did not end before its deadline'),
-        onUnstarted: (calls) => this.#giveBack(calls),
+        onUnstarted: (calls) => this.#losses.unstarted(calls),
       },
     });
   }
@@ -67,7 +75,7 @@ export class Dispatch {
   onDelivery(delivery: Delivery): void {
     const batch = this.#open(delivery);
     if (batch === undefined) return delivery.reject();
-    if (delivery.redelivered) this.#afterLoss(batch);
+    if (delivery.redelivered) this.#losses.runnerDied(batch);
     else this.#start(batch);
   }
 
@@ -100,7 +108,7 @@ export class Dispatch {
       address.calls.set(tail, call);
       (envelope.deadline(index) > now ? calls : late).push(call);
     }
-    if (late.length > 0) this.#tooLate(late);
+    if (late.length > 0) this.#losses.tooLate(late);
     if (calls.length === 0) return;
     if (this.#isDraining) this.#returns.giveBack(calls);
     else this.host.offer(batch, calls);
@@ -108,7 +116,7 @@ export class Dispatch {
 
   /** Calls that wait for a slot go back to the queue. */
   giveBackWaiting(): void {
-    this.#giveBack(this.host.takeWaiting());
+    this.#losses.unstarted(this.host.takeWaiting());
   }
 
   /**
@@ -175,89 +183,5 @@ export class Dispatch {
     worker.running.delete(call);
     this.#options.counts.answered(call.batch.envelope.operation(call.index), envelope.status(index));
     return true;
-  }
-
-  /** A batch some runner died with (protocol §1.6): it may have run. */
-  #afterLoss(batch: Batch): void {
-    const { replies, counts, clock } = this.#options;
-    const { envelope, address } = batch;
-    const again: HeldCall[] = [];
-    const lost: HeldCall[] = [];
-    const poison: HeldCall[] = [];
-    const late: HeldCall[] = [];
-    const now = clock.now();
-    counts.redelivered += envelope.count;
-    for (let index = 0; index < envelope.count; index++) {
-      const held = address.calls.get(envelope.idTail(index));
-      if (held !== undefined) {
-        // It was this runner's connection that died, not the call.
-        (held.twins ??= []).push(batch);
-        continue;
-      }
-      const call = new HeldCall(batch, index);
-      if (call.deadline <= now) late.push(call);
-      else if (call.attempt >= MAX_ATTEMPTS) poison.push(call);
-      else if (call.mayRerun) again.push(call);
-      else lost.push(call);
-    }
-    if (late.length > 0) this.#tooLate(late);
-    if (poison.length > 0) replies.fail(poison, 'FUNC_CRASHED', 'the runner died with this call more than once');
-    if (lost.length > 0) replies.fail(lost, 'RUNNER_LOST', 'the runner died while it held the call');
-    for (const call of again) {
-      call.attempt++;
-      this.#returns.giveBack([call]);
-    }
-  }
-
-  /** The worker died: what may run again does so once, in a fresh worker (protocol §1.13), or elsewhere. */
-  #onLost(calls: readonly HeldCall[], reason: string): void {
-    const { replies, clock, counts } = this.#options;
-    if (this.#isDraining) return this.#onCutShort(calls);
-    const again = new Map<Batch, HeldCall[]>();
-    const crashed: HeldCall[] = [];
-    const late: HeldCall[] = [];
-    const now = clock.now();
-    for (const call of calls) {
-      call.worker = undefined;
-      if (call.deadline <= now) late.push(call);
-      else if (!call.mayRerun || call.attempt >= MAX_ATTEMPTS) crashed.push(call);
-      else {
-        call.state = 'waiting';
-        call.attempt++;
-        counts.rerun++;
-        const list = again.get(call.batch);
-        if (list === undefined) again.set(call.batch, [call]);
-        else list.push(call);
-      }
-    }
-    if (late.length > 0) this.#tooLate(late);
-    if (crashed.length > 0) replies.fail(crashed, 'FUNC_CRASHED', `the worker died while it ran the func (${reason})`);
-    for (const [batch, list] of again) this.host.offerAgain(batch, list);
-  }
-
-  /** The drain took too long and the workers were ended. */
-  #onCutShort(calls: readonly HeldCall[]): void {
-    const again = calls.filter(
-      ({ batch, mayRerun, attempt }) => batch.address.queue !== undefined && mayRerun && attempt < MAX_ATTEMPTS,
-    );
-    const lost = calls.filter((call) => !again.includes(call));
-    if (lost.length > 0) this.#options.replies.fail(lost, 'RUNNER_LOST', 'the runner stopped before the func ended');
-    for (const call of again) {
-      call.attempt++;
-      this.#returns.giveBack([call]);
-    }
-  }
-
-  /** Calls that waited too long for a slot here. */
-  #giveBack(calls: readonly HeldCall[]): void {
-    const now = this.#options.clock.now();
-    const late = calls.filter((call) => call.deadline <= now);
-    if (late.length > 0) this.#tooLate(late);
-    this.#returns.giveBack(calls.filter((call) => call.deadline > now));
-  }
-
-  #tooLate(calls: readonly HeldCall[]): void {
-    this.#options.counts.expired += calls.length;
-    this.#options.replies.fail(calls, 'TIMEOUT', 'the deadline passed before the call was answered');
   }
 }

@@ -2,7 +2,7 @@ import type { Broker } from '../core/broker/broker.ts';
 import type { ClusterClock } from '../core/clock.ts';
 import { backoffMs } from '../core/deadline.ts';
 import { delay } from '../core/lifecycle.ts';
-import type { Batch, HeldCall } from './call.ts';
+import { groupCalls, type Batch, type HeldCall } from './call.ts';
 import type { Replies } from './replies.ts';
 
 export interface ReturnsOptions {
@@ -28,13 +28,7 @@ export class Returns {
 
   /** Publishes calls again, with the attempt they carry now; those of a trigger, which has its own way to retry, are refused. */
   giveBack(calls: readonly HeldCall[]): void {
-    const groups = new Map<Batch, HeldCall[]>();
-    for (const call of calls) {
-      const list = groups.get(call.batch);
-      if (list === undefined) groups.set(call.batch, [call]);
-      else list.push(call);
-    }
-    for (const [batch, list] of groups) {
+    for (const [batch, list] of groupCalls(calls)) {
       if (batch.address.queue === undefined) {
         this.#options.replies.fail(list, 'OVERLOADED', 'no slot was free on this runner');
         continue;

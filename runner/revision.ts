@@ -15,9 +15,7 @@ import type { IsolateKind, WorkerEvents, WorkerSpec } from './isolate/isolate.ts
 import type { Replies } from './replies.ts';
 import type { GuestServices } from './services/guest-services.ts';
 import type { WorkerBudget } from './worker-budget.ts';
-
-/** How long a worker may take until its `init` has passed. */
-const START_TIMEOUT_MS = 20_000;
+import { workerSpecOf } from './worker-spec.ts';
 
 /** What all revisions of a runner share. */
 export interface RevisionContext {
@@ -144,10 +142,11 @@ export class Revision implements Closable {
     const context = this.#context;
     const startedAt = performance.now();
     try {
-      const { record, source, sourceMap } = await context.load(this.digest);
+      const bundle = await context.load(this.digest);
+      const { record } = bundle;
       const counts = new CallCounts(record.api.operations.map((operation) => operation.operationId));
       const services = context.services(record.manifest);
-      const dispatch = this.#createDispatch(record, counts, services, specOf(record, source, sourceMap));
+      const dispatch = this.#createDispatch(record, counts, services, workerSpecOf(bundle));
       this.#opened = { dispatch, record, counts, services };
       await Promise.all([dispatch.host.open(), this.#declare()]);
       this.#isUp = true;
@@ -253,21 +252,4 @@ export class Revision implements Closable {
       }
     }
   }
-}
-
-function specOf(record: BundleRecord, source: string, sourceMap: string | undefined): WorkerSpec {
-  const { manifest, api } = record;
-  return {
-    bundle: manifest.name,
-    revision: record.revision,
-    source,
-    ...(sourceMap === undefined ? {} : { sourceMap }),
-    operations: api.operations.map(({ operationId, handler }) => ({ operationId, handler })),
-    config: manifest.config,
-    services: manifest.services,
-    memoryMb: manifest.memoryMb,
-    concurrency: manifest.concurrency,
-    stackTraces: manifest.stackTraces,
-    startTimeoutMs: START_TIMEOUT_MS,
-  };
 }

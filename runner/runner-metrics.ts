@@ -21,7 +21,7 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
   );
   const other = metrics.counter(
     'funcatron_runner_call_events_total',
-    'Calls that were cancelled before their start, expired, arrived redelivered, or ran again after a crash.',
+    'Calls that were cancelled before their start, expired, arrived redelivered, ran again after a crash, or died in one.',
     ['bundle', 'event'],
   );
   const restarts = metrics.counter(
@@ -63,7 +63,7 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
     if (counts === undefined) return;
     for (const [operation, status, total] of counts.answers())
       grow(counts, answers, [bundle, operation, status], total);
-    for (const event of ['cancelled', 'expired', 'redelivered', 'rerun'] as const) {
+    for (const event of ['cancelled', 'expired', 'redelivered', 'rerun', 'crashed'] as const) {
       grow(counts, other, [bundle, event], counts[event]);
     }
   }

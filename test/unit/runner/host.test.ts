@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import type { Delivery } from '../../../core/broker/broker.ts';
 import { delay } from '../../../core/lifecycle.ts';
-import { Envelope } from '../../../core/wire/envelope.ts';
+import { parseId } from '../../../core/id.ts';
+import { CallFlag, encodeCalls, Envelope } from '../../../core/wire/envelope.ts';
 import { until } from '../../helpers/until.ts';
 import { createStubIsolate, type StubAnswer, type StubCall } from './stub-isolate.ts';
 import { openTestRunner, type TestRunner } from './test-runner.ts';
@@ -100,6 +101,31 @@ describe('runner/host', () => {
     );
     end.resolve(ok);
     assert.ok((await Promise.all(outcomes)).every(({ status }) => status === 200));
+  });
+
+  it('keeps the attempt of every call of a batch when it splits it, and when it runs some of it again', async () => {
+    const seen: string[] = [];
+    const isolate = createStubIsolate({
+      first(call) {
+        seen.push(`${call.id.slice(-1)} attempt ${call.attempt}`);
+        return call.attempt === 3 ? ok : undefined;
+      },
+    });
+    test = await openTestRunner({ operations, isolate, manifest: { concurrency: 2, workers: { min: 1, max: 2 } } });
+    const id = (last: number): Buffer => parseId(`0193aaaa-0000-7000-8000-00000000000${last}`) ?? assert.fail();
+    const record = { deadline: Date.now() + 1_000, operation: 0, flags: CallFlag.mayRerun, meta: '', body: undefined };
+    const attempts = [1, 2, 1];
+    await test.broker.publish({
+      exchange: '',
+      routingKey: test.bundle.queue,
+      body: encodeCalls(attempts.map((attempt, index) => ({ ...record, id: id(index + 1), attempt }))),
+      properties: { replyTo: test.replyQueue },
+    });
+    await until('all run', () => seen.length === 3);
+    assert.deepEqual(seen, ['1 attempt 1', '2 attempt 2', '3 attempt 1']);
+    isolate.workers[0]?.die();
+    await until('what may run again does', () => seen.length === 4);
+    assert.equal(seen[3], '1 attempt 2');
   });
 
   it('gives a call back to its queue when no slot gets free in time; it does not look redelivered', async () => {

@@ -1,0 +1,181 @@
+import { backoffMs } from '../core/deadline.ts';
+import { FuncatronError, toFuncatronError } from '../core/errors.ts';
+import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Log } from '../core/log.ts';
+import type { HeldCall } from './call.ts';
+import { HostedWorker } from './hosted-worker.ts';
+import type { IsolateKind, WorkerEvents, WorkerExit, WorkerSpec } from './isolate/isolate.ts';
+import type { WorkerBudget } from './worker-budget.ts';
+
+/** A worker that lived this long did not crash at once: the count of crashes begins anew. */
+const STEADY_MS = 10_000;
+/** Crashes in a row that are answered with a new worker at once. */
+const QUICK_RESTARTS = 3;
+/** Crashes in a row after which a revision without workers counts as failed. */
+const QUARANTINE_CRASHES = 5;
+
+/** What a pool tells its host. */
+export interface PoolEvents extends Pick<WorkerEvents, 'onLog' | 'onOperation'> {
+  onReplies(worker: HostedWorker, tag: number, envelope: Buffer): void;
+  /** The earliest deadline it is watched for has come. */
+  onDeadline(worker: HostedWorker): void;
+  /** It takes calls. */
+  onReady(): void;
+  /** It is gone, with these calls. */
+  onGone(worker: HostedWorker, calls: readonly HeldCall[], exit: WorkerExit): void;
+  /** Workers came or went, or the revision got into or out of quarantine. */
+  onChange(): void;
+}
+
+export interface PoolOptions {
+  readonly kind: IsolateKind;
+  readonly spec: WorkerSpec;
+  readonly workersMax: number;
+  readonly workersMin: number;
+  readonly budget: WorkerBudget;
+  readonly log: Log;
+}
+
+/**
+ * The workers of one revision: started on demand, replaced when they die or are retired. After several crashes in a
+ * row each replacement waits longer; while none is left and that goes on, `failure` says why.
+ */
+export class WorkerPool implements Closable {
+  readonly #options: PoolOptions;
+  readonly #events: PoolEvents;
+  readonly #workers = new Set<HostedWorker>();
+  readonly #stop = new AbortController();
+  #crashes = 0;
+  #isStarting = false;
+  #closing: Promise<void> | undefined;
+  /** Why no worker stays alive, while that is so. */
+  failure: FuncatronError | undefined;
+  /** Workers that were started because one before them died or was retired. */
+  restarts = 0;
+
+  constructor(options: PoolOptions, events: PoolEvents) {
+    this.#options = options;
+    this.#events = events;
+  }
+
+  /** Those that start, serve, or retire. */
+  get all(): ReadonlySet<HostedWorker> {
+    return this.#workers;
+  }
+
+  /** How many take calls. */
+  get ready(): number {
+    let count = 0;
+    for (const worker of this.#workers) if (worker.state === 'ready') count++;
+    return count;
+  }
+
+  /** Starts the first worker. @throws DEPLOY_FAILED with the func's own error; WEAK_ISOLATION; OVERLOADED */
+  open(): Promise<void> {
+    return this.#start();
+  }
+
+  /** Starts one more worker when there is room for it and none is starting; a failure leads to the next try, later. */
+  async startAnother(): Promise<void> {
+    const { workersMax, budget } = this.#options;
+    const { ready } = this;
+    if (this.#isStarting || this.#stop.signal.aborted || ready >= workersMax) return;
+    if (ready > 0 && budget.isSpent) return;
+    this.#isStarting = true;
+    await delay(this.#restartDelayMs(), this.#stop.signal);
+    try {
+      if (!this.#stop.signal.aborted) await this.#start();
+      this.#isStarting = false;
+    } catch (error) {
+      this.#isStarting = false;
+      this.#crashes++;
+      this.#options.log.warn({ err: error }, 'worker did not start, trying again');
+      this.#replace(toFuncatronError(error));
+    }
+  }
+
+  /** Gives `worker` no more calls; it ends after its last one. */
+  retire(worker: HostedWorker): void {
+    if (worker.state !== 'ready') return;
+    this.#options.log.warn({ worker: worker.isolate?.id }, 'worker retires: a func did not end an aborted call');
+    worker.state = 'retiring';
+    this.restarts++;
+    void this.startAnother();
+    this.endIfDone(worker);
+    this.#events.onChange();
+  }
+
+  /** Ends a retiring worker that has no more calls. */
+  endIfDone(worker: HostedWorker): void {
+    if (worker.state !== 'retiring' || worker.running.size > 0) return;
+    worker.isolate?.close().catch((error: unknown) => {
+      this.#options.log.warn({ err: error }, 'a retired worker did not close');
+    });
+  }
+
+  /** Ends all of them; what still runs is lost. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    await Promise.all([...this.#workers].map(async (worker) => worker.isolate?.close()));
+  }
+
+  #restartDelayMs(): number {
+    return this.#crashes <= QUICK_RESTARTS ? 0 : backoffMs(this.#crashes - QUICK_RESTARTS, 200, 30_000);
+  }
+
+  async #start(): Promise<void> {
+    const { kind, spec, budget, log, workersMin } = this.#options;
+    const events = this.#events;
+    const worker = new HostedWorker(spec.concurrency, (late) => events.onDeadline(late));
+    budget.take();
+    this.#workers.add(worker);
+    try {
+      worker.isolate = await kind.start(spec, {
+        onReplies: (tag, envelope) => events.onReplies(worker, tag, envelope),
+        onLog: (line) => events.onLog(line),
+        onOperation: (request, signal) => events.onOperation(request, signal),
+        onExit: (exit) => this.#onExit(worker, exit),
+      });
+    } catch (error) {
+      this.#forget(worker);
+      throw error;
+    }
+    if (this.#stop.signal.aborted) return worker.isolate.close();
+    if (!worker.becomeReady()) throw new FuncatronError('DEPLOY_FAILED', 'the worker died as soon as it had started');
+    this.failure = undefined;
+    log.debug({ worker: worker.isolate.id, workerPid: worker.isolate.pid }, 'worker ready');
+    events.onReady();
+    if (this.ready < workersMin) setImmediate(() => void this.startAnother());
+    events.onChange();
+  }
+
+  #onExit(worker: HostedWorker, exit: WorkerExit): void {
+    const wasStarting = worker.state === 'starting';
+    const calls = [...worker.running];
+    worker.running.clear();
+    this.#forget(worker);
+    if (exit.reason !== 'closed' && !wasStarting && !this.#stop.signal.aborted) {
+      this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');
+      this.#crashes = performance.now() - worker.startedAt > STEADY_MS ? 1 : this.#crashes + 1;
+      this.restarts++;
+      this.#replace(new FuncatronError('FUNC_CRASHED', `the worker died (${exit.reason}): ${exit.detail}`));
+    }
+    this.#events.onGone(worker, calls, exit);
+  }
+
+  #replace(error: FuncatronError): void {
+    if (this.ready === 0 && this.#crashes >= QUARANTINE_CRASHES) this.failure = error;
+    void this.startAnother();
+    this.#events.onChange();
+  }
+
+  #forget(worker: HostedWorker): void {
+    worker.state = 'gone';
+    if (this.#workers.delete(worker)) this.#options.budget.give();
+  }
+}

@@ -1,0 +1,23 @@
+import type { LoadedBundle } from './bundle-cache.ts';
+import type { WorkerSpec } from './isolate/isolate.ts';
+
+/** How long a worker may take until its `init` has passed. */
+const START_TIMEOUT_MS = 20_000;
+
+/** What a worker is told of a bundle. */
+export function workerSpecOf({ record, source, sourceMap }: LoadedBundle): WorkerSpec {
+  const { manifest, api } = record;
+  return {
+    bundle: manifest.name,
+    revision: record.revision,
+    source,
+    ...(sourceMap === undefined ? {} : { sourceMap }),
+    operations: api.operations.map(({ operationId, handler }) => ({ operationId, handler })),
+    config: manifest.config,
+    services: manifest.services,
+    memoryMb: manifest.memoryMb,
+    concurrency: manifest.concurrency,
+    stackTraces: manifest.stackTraces,
+    startTimeoutMs: START_TIMEOUT_MS,
+  };
+}

@@ -193,8 +193,11 @@ describe('runner/host', () => {
     for (let crash = 0; crash < 5; crash++) isolate.startFailures.push(new Error('no more memory'));
     isolate.workers[0]?.die();
     await until('it consumes nothing', async () => (await test.broker.probe(test.bundle.queue))?.consumers === 0);
-    const failed = test.reports.map(({ revisions }) => revisions[0]).find((held) => held?.state === 'failed');
-    assert.equal(failed?.error?.message, 'no more memory');
+    await until('it says why', () =>
+      test.reports.some(
+        ({ revisions: [held] }) => held?.state === 'failed' && held.error?.message === 'no more memory',
+      ),
+    );
     await until('it consumes again', async () => (await test.broker.probe(test.bundle.queue))?.consumers === 1);
     assert.equal((await test.call(0)).status, 200);
     await until('it is ready', async () => (await test.report()).revisions[0]?.state === 'ready');

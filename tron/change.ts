@@ -1,9 +1,10 @@
 import { FuncatronError, toFuncatronError } from '../core/errors.ts';
 import { compareEpochs, type Epoch, type RunnerReport } from '../core/wire/control.ts';
-import { eventTopology } from '../core/wire/topology.ts';
+import { deadQueue, eventQueue, eventTopology } from '../core/wire/topology.ts';
 import type { Leading } from './leading.ts';
 import { revisionKey } from './planner.ts';
-import { failChange, finishChange, flipChange, requireBundle, type Change } from './registry.ts';
+import { failChange, finishChange, flipChange, type Change } from './bundle-entry.ts';
+import { requireBundle } from './registry.ts';
 import { watch } from './watch.ts';
 
 /** How long a change waits for a broker that is being connected to, instead of failing at once. */
@@ -53,10 +54,12 @@ async function load(leading: Leading, name: string, change: Change, endsAt: numb
   await broker.ready(AbortSignal.any([leading.signal, AbortSignal.timeout(CONNECTING_MS)]));
   for (const revision of revisions) await retiring.get(revisionKey(name, revision));
   const epoch = await reconciler.apply();
-  const topology = eventTopology(name);
-  await Promise.all([broker.declare(topology), loaded(leading, name, revisions, epoch, endsAt)]);
-  // Durable, and the runners' from now on: declaring it again at a reconnect would bring a purged bundle's queues back.
-  broker.forget((topology.queues ?? []).map((queue) => queue.name));
+  try {
+    await Promise.all([broker.declare(eventTopology(name)), loaded(leading, name, revisions, epoch, endsAt)]);
+  } finally {
+    // Durable, and the runners' from now on: declaring them at a reconnect would bring a purged bundle's queues back.
+    broker.forget([eventQueue(name), deadQueue(name)]);
+  }
 }
 
 async function loaded(

@@ -1,6 +1,6 @@
 import { FuncatronError, isErrorCode, type ErrorData } from '../core/errors.ts';
 import type { FrontendReport, RunnerReport } from '../core/wire/control.ts';
-import type { Weights } from './registry.ts';
+import type { Weights } from './bundle-entry.ts';
 
 /** What only the leading Tron can do. Any Tron takes the request; followers hand it on. */
 export type Command =

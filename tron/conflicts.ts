@@ -1,7 +1,9 @@
 import type { Repository } from '../core/bundle/repository.ts';
 import { FuncatronError } from '../core/errors.ts';
 import type { Api } from '../core/openapi/api.ts';
-import type { BundleEntry, RegistryState } from './registry.ts';
+import { templateKey } from '../core/openapi/template.ts';
+import type { BundleEntry } from './bundle-entry.ts';
+import type { RegistryState } from './registry.ts';
 
 /**
  * Refuses a change whose routes another bundle already has, be it live or about to be.
@@ -39,7 +41,5 @@ function routedRevisions(bundle: BundleEntry): Record<string, number> {
 export function routeKeys(api: Api): readonly string[] {
   return api.operations
     .filter((operation) => operation.http)
-    .map(
-      ({ method, path }) => `${method} ${api.host ?? 'any-host'}${api.basePath}${path.replaceAll(/\{[^}]*\}/g, '{}')}`,
-    );
+    .map(({ method, path }) => `${method} ${api.host ?? 'any-host'}${api.basePath}${templateKey(path)}`);
 }

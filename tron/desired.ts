@@ -1,7 +1,8 @@
 import { eventQueue, callQueue } from '../core/wire/topology.ts';
 import type { BundleState, RevisionState, RunnerReport } from '../core/wire/control.ts';
 import { planAssignments, revisionKey, type Assignments } from './planner.ts';
-import { isWanted, type BundleEntry, type RegistryState, type RevisionEntry } from './registry.ts';
+import { isWanted, type BundleEntry, type RevisionEntry } from './bundle-entry.ts';
+import type { RegistryState } from './registry.ts';
 
 /**
  * What every runner should hold and every frontend should route by: the registry, spread over the runners that live.

@@ -8,14 +8,8 @@ import type { Command, Members, Outcome } from './commands.ts';
 import type { Answer, ApiRequest, Endpoint } from './endpoint.ts';
 import { invoke } from './invoke.ts';
 import type { Logs } from './logs.ts';
-import {
-  readRegistry,
-  requireBundle,
-  requireRevision,
-  type BundleEntry,
-  type RegistryState,
-  type Weights,
-} from './registry.ts';
+import type { BundleEntry, Weights } from './bundle-entry.ts';
+import { readRegistry, requireBundle, requireRevision, type RegistryState } from './registry.ts';
 import type { Replies } from './replies.ts';
 import { receiveUpload } from './upload.ts';
 import { viewBundle, viewFrontend, viewOperations, viewRoutes, viewRunner } from './views.ts';

@@ -7,18 +7,8 @@ import type { Command, Members, Outcome } from './commands.ts';
 import { checkConflicts } from './conflicts.ts';
 import { lostLead } from './fenced-key.ts';
 import type { Leading } from './leading.ts';
-import {
-  addRevision,
-  dropBundle,
-  findBundle,
-  putBundle,
-  requireBundle,
-  requireRevision,
-  startChange,
-  type BundleEntry,
-  type Change,
-  type Weights,
-} from './registry.ts';
+import { startChange, surplusRevisions, type BundleEntry, type Change, type Weights } from './bundle-entry.ts';
+import { addRevision, dropBundle, findBundle, putBundle, requireBundle, requireRevision } from './registry.ts';
 import { watch } from './watch.ts';
 
 /** Carries out commands while this Tron leads, each id once. */
@@ -124,6 +114,7 @@ export class Executor {
 
   async #finish(name: string, change: Change): Promise<Outcome> {
     await runChange(this.#leading, name);
+    void this.#prune(name);
     return change.kind === 'remove' ? this.#remove(name, change) : { live: change.target };
   }
 
@@ -139,32 +130,53 @@ export class Executor {
     return { draining: draining() };
   }
 
+  /** Deletes revisions nobody can go back to; inside an update, so that none of them becomes wanted meanwhile. */
+  async #prune(name: string): Promise<void> {
+    const { registry, repository, log } = this.#leading;
+    try {
+      await registry.update(async (state) => {
+        const bundle = findBundle(state, name);
+        const surplus = bundle === undefined ? [] : surplusRevisions(bundle);
+        if (bundle === undefined || surplus.length === 0) return state;
+        for (const { digest } of surplus) await repository.delete(digest);
+        return putBundle(state, { ...bundle, revisions: bundle.revisions.filter((entry) => !surplus.includes(entry)) });
+      });
+    } catch (error) {
+      log.warn({ err: error, bundle: name }, 'cannot delete old revisions; the next deploy tries again');
+    }
+  }
+
+  /** The entry goes last: whoever leads next finds it and deletes what is left. */
   async #delete(name: string, change: Change): Promise<void> {
-    const { registry, repository, broker, store, reconciler, log } = this.#leading;
+    const { registry, repository, reconciler, log } = this.#leading;
     const revisions = findBundle(registry.state, name)?.revisions ?? [];
+    for (const { digest } of revisions) await this.#insist(() => repository.delete(digest));
+    if (change.purge) await this.#insist(() => this.#purge(name));
     await registry.update((state) => dropBundle(state, name));
     await reconciler.apply();
-    for (const { digest } of revisions) await this.#insist(() => repository.delete(digest));
-    if (change.purge) {
-      const queues = [eventQueue(name), deadQueue(name), ...RETRY_RUNGS_MS.map((rung) => retryQueue(name, rung))];
-      await Promise.all(queues.map((queue) => this.#insist(() => broker.deleteQueue(queue))));
-      const keys = await store.keys(`kv/${name}/`);
-      if (keys.length > 0) await store.delete(...keys);
-    }
     log.info({ bundle: name, purged: change.purge }, 'the bundle is removed');
   }
 
-  /** Tries again while this Tron leads: a removed bundle's remains would never be found again. */
-  async #insist(act: () => Promise<unknown>): Promise<void> {
-    for (let attempt = 0; !this.#leading.signal.aborted; attempt++) {
+  async #purge(name: string): Promise<void> {
+    const { broker, store } = this.#leading;
+    const queues = [eventQueue(name), deadQueue(name), ...RETRY_RUNGS_MS.map((rung) => retryQueue(name, rung))];
+    await Promise.all(queues.map((queue) => broker.deleteQueue(queue)));
+    const keys = await store.keys(`kv/${name}/`);
+    if (keys.length > 0) await store.delete(...keys);
+  }
+
+  /** Tries again while this Tron leads. @throws NO_LEADER */
+  async #insist(act: () => Promise<void>): Promise<void> {
+    const { signal, log } = this.#leading;
+    for (let attempt = 0; !signal.aborted; attempt++) {
       try {
-        await act();
-        return;
+        return await act();
       } catch (error) {
-        this.#leading.log.warn({ err: error }, 'cannot delete what a removed bundle left yet, trying again');
-        await delay(backoffMs(attempt), this.#leading.signal);
+        log.warn({ err: error }, 'cannot delete what belongs to a removed bundle yet, trying again');
+        await delay(backoffMs(attempt), signal);
       }
     }
+    throw lostLead();
   }
 
   #members(): Members {

@@ -1,32 +1,28 @@
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { hostname } from 'node:os';
-import { listen, openAdmin } from '../core/admin.ts';
+import { openAdmin } from '../core/admin.ts';
 import type { Broker } from '../core/broker/broker.ts';
 import { createRepository } from '../core/bundle/repository.ts';
 import type { Config } from '../core/config.ts';
 import { backoffMs } from '../core/deadline.ts';
-import { FuncatronError } from '../core/errors.ts';
 import { newId } from '../core/id.ts';
 import { delay, ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
-import { createMetrics } from '../core/metrics.ts';
 import type { Store } from '../core/store/store.ts';
 import { createApi } from './api.ts';
-import type { Command, Outcome } from './commands.ts';
+import { createDispatch } from './dispatch.ts';
 import { createEndpoints } from './endpoints.ts';
-import { forward } from './forward.ts';
+import { openHttpPort } from './http.ts';
 import { openLeader } from './leader.ts';
 import { lead, type Leadership } from './leadership.ts';
 import { openLogs } from './logs.ts';
+import { loadManagementApi } from './management-api.ts';
 import { withRecordCache } from './records.ts';
 import { openReplies } from './replies.ts';
-import { loadManagementApi } from './management-api.ts';
 import { createTokenCheck, type TokenCheck } from './token.ts';
+import { createTronMetrics } from './tron-metrics.ts';
 import { openUnrouted } from './unrouted.ts';
 
-/** What a stopping tron gives its last answers to leave. */
-const ANSWER_MS = 500;
+/** Whoever starts a Tron finds the token in its file afterwards, unless the store is that slow. */
+const TOKEN_WAIT_MS = 1_000;
 
 export interface TronOptions {
   readonly config: Config;
@@ -57,114 +53,70 @@ export async function openTron(options: TronOptions): Promise<Tron> {
   const id = options.id ?? newId();
   const stack = new ServiceStack(config.drainMs + 5_000);
   const stop = new AbortController();
-  const metrics = createMetrics();
-  const commands = metrics.counter('funcatron_tron_commands_total', 'commands carried out or refused', [
-    'type',
-    'code',
-  ]);
-  const unrouted = metrics.counter('funcatron_tron_unrouted_total', 'public messages no bundle takes', ['outcome']);
-  const leads = metrics.gauge('funcatron_tron_leads', '1 while this tron leads', []);
-  const members = metrics.gauge('funcatron_tron_members', 'members that live, as the leader sees it', ['role']);
-  let leadership: Leadership | undefined;
-
-  // Closed in reverse: intake, admin, lead, requests under way; then what they waited for is answered.
+  const metrics = createTronMetrics();
   const repository = withRecordCache(createRepository(store));
-  const server = createServer((req, res) => app(req, res));
-  stack.push('connections', { close: () => drain(server, ANSWER_MS, true) });
-  const replies = stack.push('replies', openReplies({ broker, id, log }));
-  const logs = stack.push('logs', openLogs({ broker, id, log }));
-  stack.push('unrouted', openUnrouted({ broker, log, onMessage: (outcome) => unrouted.add([outcome]) }));
   const token = createTokenCheck({ store, dataDir: config.dataDir, given: config.token, log });
-  const limits = config;
-
-  /** Here when this Tron leads, otherwise by whoever does; a lead lost on the way makes it the latter. */
-  async function execute(command: Command): Promise<Outcome> {
-    const commandId = newId();
-    try {
-      const outcome = await carryOut(commandId, command);
-      commands.add([command.type, 'ok']);
-      return outcome;
-    } catch (error) {
-      commands.add([command.type, error instanceof FuncatronError ? error.code : 'INTERNAL']);
-      throw error;
-    }
-  }
-
-  async function carryOut(commandId: string, command: Command): Promise<Outcome> {
-    try {
-      if (leadership !== undefined) return await leadership.execute(commandId, command);
-    } catch (error) {
-      if (!(error instanceof FuncatronError) || error.code !== 'NO_LEADER') throw error;
-    }
-    if (stop.signal.aborted && broker.kind === 'memory') {
-      throw new FuncatronError('SHUTTING_DOWN', 'this tron is stopping, and there is no other');
-    }
-    // A removal waits for the frontends, and then for the drain.
-    const timeoutMs = 2 * config.leaseMs + (command.type === 'members' ? 0 : 2 * config.deployTimeoutMs);
-    return forward({ replies, timeoutMs }, commandId, command);
-  }
+  let leadership: Leadership | undefined;
 
   async function leadWhileHeld(signal: AbortSignal): Promise<void> {
     try {
-      await lead({ id, broker, store, repository, limits, log }, signal, (ready) => (leadership = ready));
+      await lead({ id, broker, store, repository, limits: config, log }, signal, (ready) => (leadership = ready));
     } finally {
       leadership = undefined;
     }
   }
 
-  function unready(): readonly string[] {
-    return [
-      ...(stop.signal.aborted ? ['shutting down'] : []),
-      ...(broker.state === 'ready' ? [] : [`the message broker is not ready (${broker.state})`]),
-      ...(store.isUp ? [] : ['the store cannot be reached']),
-      ...(leader.state === 'unknown' ? ['who leads is not known'] : []),
-    ];
-  }
-
-  const { api, document } = await loadManagementApi();
-  const endpoints = createEndpoints({ ...config, store, repository, replies, logs, document, execute });
-  const app = createApi({
-    api,
-    document,
-    endpoints,
-    token,
-    maxBodyBytes: config.maxQueueBodyBytes,
-    log,
-    signal: stop.signal,
-  });
+  // Closed from the last to the first: whoever waits still gets an answer after the lead and the replies are gone.
   try {
-    await listen(server, config.tronPort, config.host, '--tron-port');
-  } catch (error) {
-    await stack.close();
-    throw error;
-  }
-  stack.push('requests', { close: () => drain(server, config.drainMs, false) });
-  const leader = openLeader({ store, id, leaseMs: config.leaseMs, log, lead: leadWhileHeld });
-  stack.push('leader', leader);
-  try {
+    const { api, document } = await loadManagementApi();
+    const http = stack.push(
+      'http',
+      await openHttpPort({ host: config.host, port: config.tronPort, serve: (req, res) => app(req, res) }),
+    );
+    const replies = stack.push('replies', openReplies({ broker, id, log }));
+    const logs = stack.push('logs', openLogs({ broker, id, log }));
+    stack.push('unrouted', openUnrouted({ broker, log, onMessage: (outcome) => metrics.unrouted.add([outcome]) }));
+    const execute = createDispatch({
+      ...config,
+      replies,
+      leadership: () => leadership,
+      isLast: () => stop.signal.aborted && broker.kind === 'memory',
+      counter: metrics.commands,
+    });
+    const endpoints = createEndpoints({ ...config, store, repository, replies, logs, document, execute });
+    const app = createApi({
+      api,
+      document,
+      endpoints,
+      token,
+      maxBodyBytes: config.maxQueueBodyBytes,
+      log,
+      signal: stop.signal,
+    });
+    stack.push('requests', { close: () => http.drained(config.drainMs) });
+    const leader = stack.push('leader', openLeader({ ...config, store, id, log, lead: leadWhileHeld }));
     const admin = await openAdmin({
       host: config.adminHost,
       port: config.adminPort,
-      ready: unready,
-      metrics() {
-        leads.set([], leadership === undefined ? 0 : 1);
-        members.set(['runner'], leadership?.roster.runners.length ?? 0);
-        members.set(['frontend'], leadership?.roster.frontends.length ?? 0);
-        return metrics.text();
-      },
+      ready: () => [
+        ...(stop.signal.aborted ? ['shutting down'] : []),
+        ...(broker.state === 'ready' ? [] : [`the message broker is not ready (${broker.state})`]),
+        ...(store.isUp ? [] : ['the store cannot be reached']),
+        ...(leader.state === 'unknown' ? ['who leads is not known'] : []),
+      ],
+      metrics: () => metrics.text(leadership?.roster),
     });
     stack.push('admin', admin);
     const preparing = prepareToken(token, stop.signal, log);
     stack.push('intake', {
       close() {
         stop.abort();
-        server.close();
+        http.refuse();
         return preparing;
       },
     });
-    await Promise.race([preparing, delay(1_000, stop.signal)]);
-    const { port } = server.address() as AddressInfo;
-    const url = urlOf(config.host, port);
+    await Promise.race([preparing, delay(TOKEN_WAIT_MS, stop.signal)]);
+    const { url, port } = http;
     log.info({ id, url, adminPort: admin.port }, 'tron listens');
     return { id, url, port, adminPort: admin.port, close: () => stack.close() };
   } catch (error) {
@@ -183,19 +135,4 @@ async function prepareToken(token: TokenCheck, signal: AbortSignal, log: Log): P
       await delay(backoffMs(attempt), signal);
     }
   }
-}
-
-/** Waits until every request has its answer, at most `waitMs`; then connections may be cut. */
-async function drain(server: Server, waitMs: number, isLast: boolean): Promise<void> {
-  server.closeIdleConnections();
-  const stop = new AbortController();
-  server.once('close', () => stop.abort());
-  const open = await new Promise<number>((resolve) => server.getConnections((_error, count) => resolve(count)));
-  if (open > 0) await delay(waitMs, stop.signal);
-  if (isLast) server.closeAllConnections();
-}
-
-function urlOf(host: string, port: number): string {
-  const name = host === '0.0.0.0' || host === '::' ? hostname() : host;
-  return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
 }

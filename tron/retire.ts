@@ -3,7 +3,8 @@ import { callQueue } from '../core/wire/topology.ts';
 import { heldRevisions } from './desired.ts';
 import type { Leading } from './leading.ts';
 import { revisionKey } from './planner.ts';
-import { findBundle, isWanted, putBundle, retireRevision } from './registry.ts';
+import { isWanted, retireRevision } from './bundle-entry.ts';
+import { findBundle, putBundle } from './registry.ts';
 import { watch } from './watch.ts';
 
 /** A call lives 15 minutes at most, so what still counts calls after this has lost count. */

@@ -1,7 +1,7 @@
 import type { Api } from '../core/openapi/api.ts';
 import type { BundleRecord } from '../core/bundle/manifest.ts';
 import type { BundleState, FrontendReport, RunnerReport, Snapshot } from '../core/wire/control.ts';
-import { isWanted, type BundleEntry, type RevisionEntry } from './registry.ts';
+import { isWanted, type BundleEntry, type RevisionEntry } from './bundle-entry.ts';
 
 /** What the management API shows of things; the shapes are those of swagger/tron.yaml. */
 export type View = Readonly<Record<string, unknown>>;
@@ -36,7 +36,7 @@ export function viewBundle(bundle: BundleEntry, snapshot: Snapshot | undefined):
   };
 }
 
-export function viewRevision(bundle: BundleEntry, entry: RevisionEntry, state: BundleState | undefined): View {
+function viewRevision(bundle: BundleEntry, entry: RevisionEntry, state: BundleState | undefined): View {
   const held = state?.revisions.find(({ revision }) => revision === entry.revision);
   return {
     revision: entry.revision,

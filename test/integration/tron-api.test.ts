@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { packArchive } from '../../core/bundle/archive.ts';
+import type { FuncatronError } from '../../core/errors.ts';
 import type { LogLine } from '../../core/wire/control.ts';
 import { CALL_EXCHANGE, callKey, LOG_EXCHANGE } from '../../core/wire/topology.ts';
 import { until } from '../helpers/until.ts';
@@ -135,6 +136,33 @@ describe('tron management API', () => {
       upload.destroy();
       assert.equal((await tron.call('GET', '/v1/bundles')).status, 200);
       assert.deepEqual(await cluster.store.keys('bundle/'), []);
+    });
+  });
+
+  it('keeps 20 spare revisions and deletes older ones', async () => {
+    await cluster.runner('r1');
+    for (let n = 0; n < 22; n++) {
+      const stored = await tron.call('POST', '/v1/bundles?live=false', { body: await pack('orders', `spare ${n}`) });
+      assert.equal(stored.status, 201);
+    }
+    assert.equal((await tron.call('POST', '/v1/bundles', { body: await pack('orders', 'live') })).status, 201);
+    const versions = async (): Promise<string[]> => {
+      const { json } = await tron.call('GET', '/v1/bundles/orders/revisions');
+      return json.revisions.map(({ version }: { version: string }) => version);
+    };
+    await until('the oldest are deleted', async () => (await versions()).length === 21);
+    assert.deepEqual([(await versions())[0], (await versions()).at(-1)], ['spare 2', 'live']);
+    const records = (await cluster.store.keys('bundle/')).filter((key) => key.endsWith('/record'));
+    assert.equal(records.length, 21);
+  });
+
+  it('says which flag to change when its port is taken', async () => {
+    const { port } = tron;
+    await assert.rejects(cluster.tron({ tronPort: port }), (error: FuncatronError) => {
+      assert.equal(error.code, 'INVALID_CONFIG');
+      assert.match(error.message, new RegExp(`port ${port}`));
+      assert.match(String(error.data.hint), /--tron-port/);
+      return true;
     });
   });
 

@@ -172,6 +172,10 @@ export async function openHarness(servers?: Servers): Promise<TronHarness> {
         ...own,
         config: { ...readConfig({}, {}), dataDir, ...QUICK, ...config },
         log,
+      }).catch(async (error: unknown) => {
+        await own.broker.close();
+        await real.close();
+        throw error;
       });
       let closing: Promise<void> | undefined;
       const close = async (): Promise<void> => {

@@ -3,20 +3,23 @@ import fc from 'fast-check';
 import { FuncatronError } from '../../../core/errors.ts';
 import { desiredBundles } from '../../../tron/desired.ts';
 import {
-  addRevision,
-  EMPTY_REGISTRY,
   failChange,
-  findBundle,
   finishChange,
   flipChange,
   isWanted,
-  parseRegistry,
-  putBundle,
-  requireBundle,
   retireRevision,
   startChange,
   type BundleEntry,
   type Change,
+  surplusRevisions,
+} from '../../../tron/bundle-entry.ts';
+import {
+  addRevision,
+  EMPTY_REGISTRY,
+  findBundle,
+  parseRegistry,
+  putBundle,
+  requireBundle,
   type RegistryState,
 } from '../../../tron/registry.ts';
 import { testBundle } from '../../helpers/live-bundle.ts';
@@ -96,6 +99,17 @@ describe('tron/registry', () => {
     let bundle = requireBundle(registryOf(A, B), 'orders');
     for (let n = 1; n < 100; n++) bundle = live(bundle, { [A]: n, [B]: 1 });
     assert.equal(bundle.history.length, 20);
+  });
+
+  it('counts as surplus only old revisions that nobody can go back to', () => {
+    const revisions = Array.from({ length: 60 }, (_, n) => String(n).padStart(12, '0'));
+    let bundle = requireBundle(registryOf(...revisions), 'orders');
+    assert.deepEqual(surplusRevisions({ ...bundle, revisions: bundle.revisions.slice(0, 20) }), []);
+    for (const revision of revisions) bundle = live(bundle, { [revision]: 100 });
+    bundle = { ...bundle, draining: { [revisions[5] ?? '']: 1 } };
+    const surplus = surplusRevisions(bundle).map(({ revision }) => revision);
+    // Of 60: one is live, 20 are in the history, one drains, 20 are spare.
+    assert.deepEqual(surplus, [...revisions.slice(0, 5), ...revisions.slice(6, 19)]);
   });
 
   it('says the version when a registry of another one is in the store', () => {

@@ -6,6 +6,7 @@ import { Channel, FrameKind } from './channel.ts';
 import { Calls } from './host/calls.ts';
 import { compileSafely } from './host/compile.ts';
 import { LogLines } from './host/log-lines.ts';
+import { lockProcess } from './host/lock.ts';
 import { Operations } from './host/operations.ts';
 import { createRealm } from './host/realm.ts';
 
@@ -47,6 +48,7 @@ let isTurnScheduled = false;
 let timer: NodeJS.Timeout | undefined;
 let timerDueMs = Infinity;
 
+lockProcess();
 channel.send(FrameKind.hello);
 
 function readCache(file: string): Buffer | undefined {
@@ -163,7 +165,7 @@ function load(payload: Buffer): void {
   const specEnd = SEED_BYTES + 4 + payload.readUInt32BE(SEED_BYTES);
   const json = payload.toString('utf8', SEED_BYTES + 4, specEnd);
   guest.setup(json, Date.now());
-  const compiled = compileSafely(payload.toString('utf8', specEnd), realm, inside);
+  const compiled = compileSafely(payload.toString('utf8', specEnd), realm);
   if (typeof compiled !== 'function') return fail(compiled);
   const failure = evaluate(compiled);
   if (failure !== '') channel.send(FrameKind.failed, Buffer.from(failure));

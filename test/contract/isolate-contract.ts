@@ -490,6 +490,7 @@ export function describeIsolate(name: string, create: () => IsolateKind): void {
         it(`kills ${what}`, async () => {
           const worker = await workers.start(`exports.run = () => { ${loop} }`);
           worker.callAll([{}]).catch(() => undefined);
+          await new Promise(setImmediate); // a ping of the same turn would overtake the call
           const ping = assert.rejects(worker.worker.ping());
           worker.worker.kill();
           assert.equal((await worker.exited).reason, 'killed');

@@ -1,5 +1,4 @@
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { BUNDLE_FILE, type BundleFunction, type StartFailure } from '../bridge.ts';
 import type { findDynamicImport } from '../parse.inside.ts';
 import type { Realm } from './realm.ts';
@@ -14,10 +13,9 @@ const MAY_IMPORT = /import\s*[(./<-]/;
  * Compiles a bundle, unless it holds an ImportExpression: the rejection of its promise is an object of the host's realm
  * whatever else is closed (notes/isolation.md §3, attack 6).
  */
-export function compileSafely(source: string, realm: Realm, inside: string): BundleFunction | StartFailure {
+export function compileSafely(source: string, realm: Realm): BundleFunction | StartFailure {
   if (MAY_IMPORT.test(source)) {
-    const require = createRequire(join(inside, 'host.cjs'));
-    const parser = require('./parse.cjs') as { findDynamicImport: typeof findDynamicImport };
+    const parser = createRequire(__filename)('./parse.cjs') as { findDynamicImport: typeof findDynamicImport };
     const found = parser.findDynamicImport(source);
     if (found !== undefined) return found;
   }

@@ -1,4 +1,5 @@
 import type { createHash } from 'node:crypto';
+import { createRequire } from 'node:module';
 import { type Channel, FrameKind } from '../channel.ts';
 import type { Realm } from './realm.ts';
 import { readBytes, writeBytes } from './window.ts';
@@ -74,10 +75,9 @@ export class Operations {
 }
 
 const EMPTY = Buffer.alloc(0);
-let loaded: typeof createHash | undefined;
+const require = createRequire(__filename);
 
 /** Loaded at the first digest: most bundles need none, and it is a tenth of the start. */
 function hasher(): typeof createHash {
-  loaded ??= process.getBuiltinModule('node:crypto').createHash;
-  return loaded;
+  return (require('node:crypto') as typeof import('node:crypto')).createHash;
 }

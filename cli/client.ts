@@ -25,11 +25,11 @@ export interface RawRequest {
 
 /** Finds tron (`--tron-url`, else what the data folder says, else the default port) and the token (`--token`, else the data folder's). */
 export async function openClient(
-  config: Pick<Config, 'tronUrl' | 'token' | 'dataDir'> & Partial<Config>,
+  config: Pick<Config, 'tronUrl' | 'tronPort' | 'token' | 'dataDir'>,
 ): Promise<TronClient> {
-  const url = (config.tronUrl || ((await readTronUrl(config.dataDir)) ?? 'http://127.0.0.1:8081')).replace(/\/+$/, '');
-  const token = config.token || (await readToken(config.dataDir));
-  return createClient(url, token);
+  const { tronUrl, tronPort, token, dataDir } = config;
+  const url = tronUrl || ((await readTronUrl(dataDir)) ?? `http://127.0.0.1:${tronPort}`);
+  return createClient(url.replace(/\/+$/, ''), token || (await readToken(dataDir)));
 }
 
 /** Where a tron keeps its token. */

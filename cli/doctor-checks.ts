@@ -108,7 +108,9 @@ async function checkClock(broker: Broker): Promise<Finding> {
   await broker.declare(listenerTopology(stateExchange, id, [''], 10));
   const queue = listenerQueue(stateExchange.name, id);
   await broker.consume(queue, {}, ({ body }) => {
-    clock.observe((JSON.parse(body.toString()) as Snapshot).sentAt);
+    const sentAt = sentAtOf(body);
+    if (sentAt === undefined) return;
+    clock.observe(sentAt);
     resolve(true);
   });
   const isHeard = await Promise.race([heard, timeout(CLOCK_MS)]);
@@ -125,6 +127,16 @@ async function checkClock(broker: Broker): Promise<Finding> {
   return Math.abs(clock.offsetMs) <= OFFSET_MS
     ? { name: 'clock', state: 'ok', text: offset }
     : { name: 'clock', state: 'warning', text: offset, fix: 'keep clocks together: `timedatectl set-ntp true`' };
+}
+
+function sentAtOf(body: Buffer): number | undefined {
+  try {
+    const { sentAt } = JSON.parse(body.toString()) as Partial<Snapshot>;
+    return typeof sentAt === 'number' ? sentAt : undefined;
+  } catch {
+    // Not from a tron: another one will come.
+    return undefined;
+  }
 }
 
 async function checkStore(config: Config, log: Log): Promise<readonly Finding[]> {

@@ -131,7 +131,8 @@ export class ArchiveReader {
     const type = String.fromCharCode(header[156] ?? 0);
     if (type !== '0' && type !== '\0') {
       const what = REFUSED_TYPES[type] ?? `an entry of unknown type ${JSON.stringify(type)}`;
-      throw refuseArchive(`it holds ${what}; only regular files are taken`, { file: name });
+      // Quoted, because nothing has checked this name.
+      throw refuseArchive(`it holds ${what} (${JSON.stringify(name)}); only regular files are taken`);
     }
     this.#startFile(name, readOctal(header, 124, 12));
   }
@@ -176,7 +177,7 @@ export class ArchiveReader {
 }
 
 /** Why a file may not be called so, or `undefined` when it may. */
-export function problemOfName(name: string): string | undefined {
+function problemOfName(name: string): string | undefined {
   if (name === '') return 'is empty';
   if (name.includes('\uFFFD')) return 'is no valid UTF-8';
   // oxlint-disable-next-line no-control-regex -- control characters are what is looked for

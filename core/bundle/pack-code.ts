@@ -46,7 +46,8 @@ export async function packCode(folder: string, entry: string): Promise<PackedCod
   const [cjs, esm] = await Promise.all([
     build({ ...options, format: 'cjs' }),
     build({ ...options, format: 'esm', sourcemap: false }),
-  ]).catch((failure: BuildFailure) => {
+  ]).catch((failure: Error | BuildFailure) => {
+    if (!('errors' in failure)) throw failure;
     throw refuse('its code cannot be packed', failure.errors.map(problemOf), failure);
   });
   const outside = outsideProblems(cjs.metafile, cjs.warnings, entry);

@@ -151,7 +151,7 @@ export class Revision implements Closable {
       await Promise.all([dispatch.host.open(), this.#declare()]);
       this.#isUp = true;
       await this.#adjust();
-      this.#log.info({ ms: Math.round(performance.now() - startedAt) }, 'revision ready');
+      if (this.#consumer !== undefined) this.#log.info({ ms: since(startedAt) }, 'revision ready');
     } catch (error) {
       if (this.#stop.signal.aborted) return;
       this.#failure = toFuncatronError(error, 'DEPLOY_FAILED');
@@ -162,6 +162,7 @@ export class Revision implements Closable {
   }
 
   async #close(): Promise<void> {
+    const startedAt = performance.now();
     this.#stop.abort();
     const { broker, drainMs } = this.#context;
     await this.#adjust();
@@ -171,6 +172,7 @@ export class Revision implements Closable {
     await this.#opened?.dispatch.host.close();
     await this.#opened?.services.close();
     broker.forget([this.#queue]);
+    this.#log.info({ ms: since(startedAt) }, 'revision drained');
   }
 
   #createDispatch(record: BundleRecord, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
@@ -252,4 +254,8 @@ export class Revision implements Closable {
       }
     }
   }
+}
+
+function since(startedAt: number): number {
+  return Math.round(performance.now() - startedAt);
 }

@@ -22,6 +22,7 @@ import {
   REPORT_QUEUE,
   reportTopology,
 } from '../../core/wire/topology.ts';
+import { openFaultProxy } from '../helpers/fault-proxy.ts';
 import { NoServer, startOrSkip } from '../helpers/servers/provider.ts';
 import { useRabbit } from '../helpers/servers/rabbitmq.ts';
 import { until } from '../helpers/until.ts';
@@ -49,6 +50,7 @@ exports.hold = async (event, context) => {
 exports.wait = async (event, context) => {
   const until = Date.now() + Number(event.query.ms);
   while (Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 10));
+  await context.services.kv.set('waited', event.attempt);
   return { attempt: event.attempt };
 };
 exports.spin = () => { for (;;); };
@@ -106,7 +108,7 @@ describe('a runner as a process, over RabbitMQ', function () {
   });
 
   /** Starts runners that hold the bundle, and waits until they consume. */
-  async function start(ids: readonly string[], manifest = {}, config = {}): Promise<void> {
+  async function start(ids: readonly string[], manifest = {}, config = {}, brokerUrl = rabbit.url()): Promise<void> {
     const name = `shop-${newId().slice(-12)}`;
     bundle = await storeBundle(store, {
       name,
@@ -116,15 +118,15 @@ describe('a runner as a process, over RabbitMQ', function () {
     });
     target = new RpcTarget(bundle.queue, 25);
     await publishSnapshot(broker, store, snapshotOf(bundle.state(ids)));
-    await Promise.all(ids.map((id) => startRunner(id, config)));
+    await Promise.all(ids.map((id) => startRunner(id, config, brokerUrl)));
     await until('all consume', async () => (await broker.probe(bundle.queue))?.consumers === ids.length, 30_000);
     await until('events too', async () => (await broker.probe(eventQueue(name)))?.consumers === ids.length);
   }
 
-  async function startRunner(id: string, config = {}): Promise<void> {
+  async function startRunner(id: string, config = {}, brokerUrl = rabbit.url()): Promise<void> {
     const options = {
       id,
-      brokerUrl: rabbit.url(),
+      brokerUrl,
       storeFile: join(folder, 'store.sqlite'),
       config: { dataDir: join(folder, id), reportMs: 200, drainMs: 10_000, ...config },
     };
@@ -201,6 +203,25 @@ describe('a runner as a process, over RabbitMQ', function () {
     await end(await holder(2), 'SIGKILL');
     assert.deepEqual(JSON.parse((await get).body), { attempt: 2 });
     assert.equal((await post).code, 'RUNNER_LOST');
+  });
+
+  it('cut off from the broker mid-call: answers once it is back, and runs nothing twice', async () => {
+    const proxy = await openFaultProxy(Number(new URL(rabbit.url()).port));
+    stack.push('proxy', proxy);
+    await start(['r1'], {}, {}, proxy.through(rabbit.url()));
+    const post = callFunc('wait', { mayRerun: false, meta: { query: { ms: '500' } } });
+    await holder();
+    proxy.refuse(true);
+    proxy.cut();
+    const key = StoreKey.kv(bundle.name, 'waited');
+    await until('the func is done', async () => (await store.get(key))?.toString() === '1');
+    proxy.refuse(false);
+    const { status, body } = await post;
+    assert.equal(status, 200);
+    assert.deepEqual(JSON.parse(body), { attempt: 1 });
+    await until('nothing is left', async () => reports.at(-1)?.revisions[0]?.inFlight === 0);
+    await end('r1', 'SIGTERM');
+    assert.equal((await broker.probe(bundle.queue))?.messages, 0);
   });
 
   it('outlives its workers: one that loops is killed, one that eats its memory is FUNC_CRASHED, others go on', async () => {

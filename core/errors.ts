@@ -76,6 +76,12 @@ export const ERRORS = {
     mayHaveRun: false,
     meaning: 'the revision did not come up; the one before goes on serving',
   },
+  HEADERS_TOO_LARGE: {
+    status: 431,
+    retryable: false,
+    mayHaveRun: false,
+    meaning: 'the headers are longer than 32 KiB',
+  },
   FUNC_ERROR: { status: 500, retryable: false, mayHaveRun: true, meaning: 'the func threw' },
   INTERNAL: { status: 500, retryable: false, mayHaveRun: true, meaning: 'a defect in funcatron itself' },
   FUNC_CRASHED: { status: 502, retryable: false, mayHaveRun: true, meaning: 'the worker died while it ran the func' },

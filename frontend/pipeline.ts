@@ -2,19 +2,19 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RpcCall, RpcCaller, RpcFailure } from '../core/broker/batch.ts';
 import type { Rpc } from '../core/broker/rpc.ts';
 import { ERRORS, type ErrorCode, type ErrorData, type Problem } from '../core/errors.ts';
-import { formatId, ID_BYTES, writeId } from '../core/id.ts';
+import { ID_BYTES, writeId } from '../core/id.ts';
 import type { Log } from '../core/log.ts';
 import { CallFlag, type Envelope } from '../core/wire/envelope.ts';
 import type { Admission, WaitingRoom, Waiter } from './admission.ts';
+import { Answer } from './answer.ts';
 import { declaredBytes, readBody, type BodyReader } from './body.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import { encodeMeta } from './meta.ts';
-import { headersByName, readReply, writeProblem, writeReply, type FuncReply, type HeaderList } from './reply.ts';
+import { headersByName, readReply, type FuncReply } from './reply.ts';
 import type { Operation, Revision } from './revision.ts';
 import { paramsOf, type RouteOption } from './route-table.ts';
 import type { Routes } from './routes.ts';
 import { splitTarget } from './request-target.ts';
-import { serverTiming } from './server-timing.ts';
 import type { ValidatorCache } from './validators.ts';
 
 /** What the pipeline needs of its frontend. */
@@ -47,7 +47,11 @@ export function handleCall(context: PipelineContext, req: IncomingMessage, res: 
   const call = new HttpCall(context, req, res);
   (res as CallResponse)[CALL] = call;
   res.on('close', onClose);
-  call.start();
+  try {
+    call.start();
+  } catch (error) {
+    call.onDefect(error);
+  }
 }
 
 function onClose(this: CallResponse): void {
@@ -56,7 +60,7 @@ function onClose(this: CallResponse): void {
 
 /**
  * One call on its way: route → body → validation → broker → runner → answer.
- * Every way it can end is a `#fail`, `#reply` or `#leave` below, and all of them go through `#end`, once.
+ * Every way it can end is a `#fail`, a reply or a hang-up below, and all of them go through `#end`, once.
  */
 class HttpCall implements RpcCaller, BodyReader, Waiter {
   tick = 0;
@@ -64,8 +68,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #id = Buffer.allocUnsafe(ID_BYTES);
-  readonly #startedAt = performance.now();
-  #sentAt = 0;
+  readonly #answer: Answer;
   #deadline = 0;
   #waitsUntil = 0;
   #host: string | undefined;
@@ -79,8 +82,6 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   #admittedBytes = 0;
   #rpcCall: RpcCall | undefined;
   #wasReturned = false;
-  /** The client holds its body back until it is told to go on; answered otherwise, it may send it or not. RFC 9110 §10.1.1. */
-  #asksFirst = false;
   #hasEnded = false;
 
   constructor(context: PipelineContext, req: IncomingMessage, res: ServerResponse) {
@@ -88,12 +89,15 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     this.#req = req;
     this.#res = res;
     writeId(this.#id, 0);
+    this.#answer = new Answer(req, res, this.#id);
   }
 
   start(): void {
     if (this.#context.isDraining) return this.#fail('SHUTTING_DOWN', 'this frontend is shutting down', SOON);
     const req = this.#req;
-    this.#asksFirst = req.headers.expect !== undefined;
+    // It holds its body back until it is told to go on; answered otherwise, it may send it or not. RFC 9110 §10.1.1.
+    const asksFirst = req.headers.expect !== undefined;
+    this.#answer.isLast = asksFirst;
     const target = splitTarget(req.url ?? '/');
     this.#path = target.path;
     this.#query = target.query;
@@ -102,11 +106,11 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     const bytes = declaredBytes(req);
     if (bytes === 0) return this.#dispatch();
     const { maxBodyBytes } = this.#context;
-    if (this.#asksFirst && (bytes <= maxBodyBytes || bytes === Infinity)) {
-      this.#asksFirst = false;
+    if (asksFirst && (bytes <= maxBodyBytes || bytes === Infinity)) {
+      this.#answer.isLast = false;
       this.#res.writeContinue();
     }
-    readBody(req, this.#context.maxBodyBytes, this);
+    readBody(req, maxBodyBytes, this);
   }
 
   onBody(body: Buffer): void {
@@ -131,7 +135,8 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
       case 'found':
         return this.#take(match.value.choose(), match.params);
       case 'options':
-        this.#reply(204, ['allow', match.allow.join(', ')], EMPTY);
+        this.#answer.reply(204, ['allow', match.allow.join(', ')], EMPTY);
+        this.#end(204);
         break;
       case 'method':
         this.#fail('METHOD_NOT_ALLOWED', `${this.#path} does not take ${method}`, { allow: match.allow });
@@ -164,6 +169,14 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   #dispatch(): void {
     const operation = this.#route?.operation;
     if (operation === undefined || this.#hasEnded) return;
+    try {
+      this.#send(operation);
+    } catch (error) {
+      this.onDefect(error);
+    }
+  }
+
+  #send(operation: Operation): void {
     const { rpc, validators, clock, callTimeoutMs } = this.#context;
     const input = validators.of(operation).read({
       params: this.#params,
@@ -180,7 +193,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     if (!rpc.isReady) return this.#fail('BROKER_DOWN', 'the message broker cannot be reached', SOON);
     if (this.#deadline === 0) this.#deadline = clock.now() + (operation.spec.timeoutMs || callTimeoutMs);
     if (operation.revision.ready === 0) return this.#waitForRunner();
-    this.#sentAt = performance.now();
+    this.#answer.sentAt = performance.now();
     this.#rpcCall = rpc.call(
       operation.revision.target,
       {
@@ -219,7 +232,9 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
       if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
       const problems = this.#check(operation, reply);
       if (problems.length > 0) return this.#refuseReply(operation, { problems });
-      this.#reply(reply.status, reply.headers, reply.body, envelope.funcUs(index));
+      this.#answer.isLast = this.#context.isDraining;
+      this.#answer.reply(reply.status, reply.headers, reply.body, envelope.funcUs(index));
+      this.#end(reply.status);
     } catch (error) {
       this.#refuseReply(operation, { err: error });
     }
@@ -249,6 +264,12 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     this.#end(CLIENT_CLOSED);
   }
 
+  /** Something in here threw: this call fails, the others go on. */
+  onDefect(error: unknown): void {
+    this.#context.log.error({ err: error, callId: this.#answer.callId, path: this.#path }, 'a call met a defect');
+    if (!this.#hasEnded) this.#fail('INTERNAL', 'a defect in the frontend');
+  }
+
   #check(operation: Operation, { status, headers, body }: FuncReply): readonly Problem[] {
     if (!operation.spec.validateResponses || this.#req.method === 'HEAD') return [];
     const { checkResponse } = this.#context.validators.of(operation);
@@ -258,34 +279,22 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   /** What is wrong with it is for the bundle's author, not for the client. */
   #refuseReply(operation: Operation, why: object): void {
     const { operationId } = operation.spec;
-    const callId = formatId(this.#id, 0);
+    const { callId } = this.#answer;
     this.#context.log.warn({ ...why, callId, revision: operation.revision.key, operationId }, 'a func answered badly');
     this.#fail('INVALID_RESPONSE', `the answer of func ${operationId} cannot be sent or does not match its document`);
   }
 
-  #reply(status: number, headers: HeaderList, body: Buffer | string, funcUs = 0): void {
-    writeReply(this.#req, this.#res, status, this.#addOwnHeaders(headers, funcUs), body);
-    this.#end(status);
-  }
-
   #fail(code: ErrorCode, message: string, data: ErrorData = {}, funcUs = 0): void {
-    const callId = formatId(this.#id, 0);
-    writeProblem(this.#req, this.#res, { code, message, data }, this.#addOwnHeaders([], funcUs), callId);
+    if (this.#context.isDraining) this.#answer.isLast = true;
+    this.#answer.fail(code, message, data, funcUs);
     this.#end(ERRORS[code].status);
-  }
-
-  #addOwnHeaders(headers: HeaderList, funcUs: number): HeaderList {
-    headers.push('x-funcatron-call-id', formatId(this.#id, 0));
-    headers.push('server-timing', serverTiming(this.#startedAt, this.#sentAt, funcUs));
-    if (this.#asksFirst || this.#context.isDraining) headers.push('connection', 'close');
-    return headers;
   }
 
   #end(status: number): void {
     this.#hasEnded = true;
     if (this.#waitsUntil !== 0) this.#context.waitingRoom.leave(this);
     this.#release();
-    this.#context.metrics.observe(this.#route?.operation, status, performance.now() - this.#startedAt);
+    this.#context.metrics.observe(this.#route?.operation, status, performance.now() - this.#answer.startedAt);
   }
 
   #release(): void {

@@ -27,10 +27,11 @@ const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Up to here a body is written together with its headers, which Node does for strings only: one `write` instead of a
- * `writev`,
+ * Up to here a body is written as a string: Node then joins it to its headers and makes one `write` of them instead of
+ * a `writev`, which is worth 8 % of what `node:http` costs (13.5 against 14.7 µs a request, 64 connections, 200 bytes).
+ * Above 16 KiB libuv would have to allocate for it.
  */
-const MAX_JOINED_BYTES = 16 * 1024;
+const MAX_JOINED_BYTES = 15 * 1024;
 
 /** What a func answered. */
 export interface FuncReply {

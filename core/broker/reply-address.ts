@@ -9,6 +9,8 @@ import type { Broker, Consumer, Delivery } from './broker.ts';
 /** Where replies to one process arrive: `reply.<id>`. */
 export interface ReplyAddress extends Closable {
   readonly queue: string;
+  /** Begins to declare and consume it, and goes on trying; it does not wait. */
+  open(): void;
   /** Whether the queue is declared and consumed, so that a reply would be heard. */
   readonly isOpen: boolean;
 }
@@ -24,18 +26,17 @@ export interface ReplyAddressOptions {
 }
 
 /**
- * Declares and consumes `reply.<id>`, trying again until the broker lets it; it does not wait for that. The queue is
- * durable and outlives a dropped connection by a minute, so replies sent meanwhile are delivered afterwards (an
+ * The address `reply.<id>`, not open yet. The queue is durable and outlives a dropped connection by a minute, so replies sent meanwhile are delivered afterwards (an
  * exclusive one could not be declared again while the old connection is half open: protocol §1.11). Deliveries are
  * not acknowledged: a reply that reached this process is of no use to another one.
  */
-export function openReplyAddress(options: ReplyAddressOptions): ReplyAddress {
+export function createReplyAddress(options: ReplyAddressOptions): ReplyAddress {
   const { broker, id, log } = options;
   const queue = replyQueue(id);
   const stop = new AbortController();
   let consumer: Consumer | undefined;
   let closing: Promise<void> | undefined;
-  const opening = open();
+  let opening: Promise<void> | undefined;
 
   async function open(): Promise<void> {
     for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
@@ -73,6 +74,9 @@ export function openReplyAddress(options: ReplyAddressOptions): ReplyAddress {
 
   return {
     queue: queue.name,
+    open() {
+      opening ??= open();
+    },
     get isOpen() {
       return consumer !== undefined;
     },

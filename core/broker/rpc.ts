@@ -4,9 +4,10 @@ import type { Closable } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
 import { CallFlag, encodeCalls, type CallRecord, type Envelope } from '../wire/envelope.ts';
 import { cancelExchange } from '../wire/topology.ts';
+import { Cancels } from './cancels.ts';
 import { RpcCall, RpcTarget, type Lane, type RpcCaller, type RpcFailure } from './batch.ts';
 import type { Broker, BrokerChange, PublishOutcome } from './broker.ts';
-import { openReplyAddress, type ReplyAddress } from './reply-address.ts';
+import { createReplyAddress, type ReplyAddress } from './reply-address.ts';
 
 export interface RpcOptions {
   readonly broker: Broker;
@@ -50,10 +51,10 @@ export class Rpc implements Closable {
   readonly #waiting = new Map<number, RpcCall>();
   #inFlightBytes = 0;
   readonly #due: Lane[] = [];
-  #cancelled: Buffer[] = [];
+  readonly #cancels: Cancels;
   #flushDue = false;
   #closing: Promise<void> | undefined;
-  readonly #stopListening: () => void;
+  #stopListening: (() => void) | undefined;
   readonly #onExpire = (call: RpcCall): void => this.#abandon(call, 'timeout');
   readonly #onFlush = (): void => this.#flush();
 
@@ -62,14 +63,20 @@ export class Rpc implements Closable {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#limits = options.limits;
-    this.#address = openReplyAddress({
+    this.#cancels = new Cancels(options.broker);
+    this.#address = createReplyAddress({
       broker: options.broker,
       id: options.id,
       log: options.log,
       exchange: cancelExchange,
       onReplies: (envelope) => this.#onReplies(envelope),
     });
-    this.#stopListening = options.broker.onState((change) => this.#onState(change));
+  }
+
+  /** Opens the reply queue in the background and keeps it open; until it is, calls end as `down`. */
+  start(): void {
+    this.#stopListening ??= this.#broker.onState((change) => this.#onState(change));
+    this.#address.open();
   }
 
   /** Calls that wait for their reply. */
@@ -111,7 +118,7 @@ export class Rpc implements Closable {
   }
 
   async #close(): Promise<void> {
-    this.#stopListening();
+    this.#stopListening?.();
     for (const call of this.#waiting.values()) this.#abandon(call, 'unknown');
     this.#flush();
     this.#wheel.close();
@@ -141,7 +148,7 @@ export class Rpc implements Closable {
       lane.isDue = false;
       this.#publish(lane);
     }
-    if (this.#cancelled.length > 0) this.#publishCancels();
+    this.#cancels.publish();
   }
 
   #publish(lane: Lane): void {
@@ -175,7 +182,11 @@ export class Rpc implements Closable {
   /** `lost`: the broker may have it, so its reply is waited for; what became of it shows when the broker is back. */
   #onPublished(calls: readonly RpcCall[], outcome: PublishOutcome): void {
     if (outcome === 'accepted' || outcome === 'lost') return;
-    for (const call of calls) if (call.batch === calls) this.#settle(call, outcome);
+    for (const call of calls) {
+      if (call.batch !== calls) continue;
+      // What was sent before may have run: only a first attempt can be told that it did not.
+      this.#settle(call, call.attempt > 1 && outcome !== 'returned' ? 'unknown' : outcome);
+    }
   }
 
   #onReplies(envelope: Envelope): void {
@@ -241,23 +252,11 @@ export class Rpc implements Closable {
   #abandon(call: RpcCall, failure: RpcFailure | undefined): void {
     if (call.state === 'settled') return;
     if (call.state === 'published') {
-      this.#cancelled.push(call.id);
+      this.#cancels.add(call.id);
       this.#flushSoon();
     }
     if (failure === undefined) this.#remove(call);
     else this.#settle(call, failure);
-  }
-
-  #publishCancels(): void {
-    const body = Buffer.concat(this.#cancelled);
-    this.#cancelled = [];
-    // Best effort: a call whose cancel is lost ends at its deadline.
-    void this.#broker.publish({
-      exchange: cancelExchange.name,
-      routingKey: '',
-      body,
-      properties: { type: 'cancel', expirationMs: 60_000 },
-    });
   }
 
   #settle(call: RpcCall, failure: RpcFailure): void {
@@ -279,7 +278,9 @@ function fail(call: RpcCall, failure: RpcFailure): RpcCall {
   return call;
 }
 
-/** Opens the reply queue in the background and keeps it open; until it is, calls end as `down`. */
+/** An `Rpc` that has begun to open its reply queue; it does not wait for the broker. */
 export function openRpc(options: RpcOptions): Rpc {
-  return new Rpc(options);
+  const rpc = new Rpc(options);
+  rpc.start();
+  return rpc;
 }

@@ -101,9 +101,9 @@ describe('frontend on RabbitMQ', function () {
   it('under traffic through a stop and start of the broker: one answer each, and only these', async () => {
     await openFrontend();
     const ended: Ended[] = [];
-    let isOver = false;
+    const over = new AbortController();
     const traffic = Array.from({ length: 8 }, async (_, n) => {
-      while (!isOver) ended.push(await call(n % 2 === 0 ? 'GET' : 'POST'));
+      while (!over.signal.aborted) ended.push(await call(n % 2 === 0 ? 'GET' : 'POST'));
     });
     await until('calls are answered', () => ended.length > 200);
     await rabbit.server().stop();
@@ -112,7 +112,7 @@ describe('frontend on RabbitMQ', function () {
     await rabbit.server().start();
     const before = ended.length;
     await until('calls are answered again', () => ended.slice(before).some(({ status }) => status === 200), 40_000);
-    isOver = true;
+    over.abort();
     await Promise.all(traffic);
     const kinds = new Set(ended.map(({ status, code }) => (status === 200 ? 'ok' : code)));
     assert.deepEqual(

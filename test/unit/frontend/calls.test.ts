@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
 import { ReplyFlag } from '../../../core/wire/envelope.ts';
 import { callQueue, cancelExchange, listenerQueue, listenerTopology } from '../../../core/wire/topology.ts';
 import { snapshotOf, testBundle, type TestBundle, type TestBundleOptions } from '../../helpers/live-bundle.ts';
@@ -406,7 +407,26 @@ describe('frontend', () => {
   });
 
   describe('draining', () => {
-    it('answers what is in flight, refuses what comes after with 503 SHUTTING_DOWN, and ends', async () => {
+    it('refuses a request that was still on its way with 503 SHUTTING_DOWN', async () => {
+      await open();
+      const socket = connect(test.frontend.port, '127.0.0.1');
+      socket.setEncoding('latin1');
+      let text = '';
+      socket.on('data', (chunk) => (text += String(chunk)));
+      await new Promise((resolve) => socket.write('GET /shop/orders/7 HTTP/1.1\r\nHo', resolve));
+      // The server has read those bytes when it answers somebody who came later.
+      assert.equal((await test.fetch('/_funcatron/health')).status, 200);
+      const closing = test.frontend.close();
+      socket.write('st: x\r\n\r\n');
+      await closing;
+      await until('it was answered', () => text.includes('}'));
+      assert.match(text, /^HTTP\/1.1 503 /);
+      assert.match(text, /\r\nconnection: close\r\n/i);
+      assert.equal((JSON.parse(text.slice(text.indexOf('{'))) as Problem).code, 'SHUTTING_DOWN');
+      assert.equal(responder.calls.length, 0);
+    });
+
+    it('answers what is in flight, takes no new connection, and ends', async () => {
       await open();
       answer = () => undefined;
       const inFlight = test.fetch('/shop/orders/7');

@@ -1,0 +1,48 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ErrorCode, ErrorData } from '../core/errors.ts';
+import { formatId } from '../core/id.ts';
+import { writeProblem, writeReply, type HeaderList } from './reply.ts';
+import { serverTiming } from './server-timing.ts';
+
+/** The one answer to a request: which call it was and where the time went, whatever else it says. */
+export class Answer {
+  /** `performance.now()` when the request was read, and when its call was sent (0: it was not). */
+  readonly startedAt = performance.now();
+  sentAt = 0;
+  /** The connection ends with this answer. */
+  isLast = false;
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #id: Buffer;
+
+  constructor(req: IncomingMessage, res: ServerResponse, id: Buffer) {
+    this.#req = req;
+    this.#res = res;
+    this.#id = id;
+  }
+
+  get callId(): string {
+    return formatId(this.#id, 0);
+  }
+
+  /**
+   * What a func answered.
+   * @throws what `writeReply` throws; another answer may then be sent
+   */
+  reply(status: number, headers: HeaderList, body: Buffer | string, funcUs = 0): void {
+    this.#addOwnHeaders(headers, funcUs);
+    writeReply(this.#req, this.#res, status, headers, body);
+  }
+
+  fail(code: ErrorCode, message: string, data: ErrorData, funcUs: number): void {
+    const headers: HeaderList = [];
+    this.#addOwnHeaders(headers, funcUs);
+    writeProblem(this.#req, this.#res, { code, message, data }, headers, this.callId);
+  }
+
+  #addOwnHeaders(headers: HeaderList, funcUs: number): void {
+    headers.push('x-funcatron-call-id', this.callId);
+    headers.push('server-timing', serverTiming(this.startedAt, this.sentAt, funcUs));
+    if (this.isLast) headers.push('connection', 'close');
+  }
+}

@@ -42,11 +42,10 @@ export async function forward(
 /** Takes commands from followers. What this Tron cannot finish, because its lead ended, goes back into the queue. */
 export function receiveCommands(options: {
   readonly broker: Broker;
-  readonly queue: string;
   readonly execute: (id: string, command: Command) => Promise<Outcome>;
   readonly log: Log;
 }): Promise<Consumer> {
-  const { broker, queue, execute, log } = options;
+  const { broker, execute, log } = options;
 
   async function take(delivery: Delivery): Promise<void> {
     const message = parseCommand(delivery.body);
@@ -60,7 +59,7 @@ export function receiveCommands(options: {
     const { replyTo = '', correlationId = '' } = delivery.properties;
     const outcome = await broker.publish({
       exchange: '',
-      routingKey: isOurs ? replyTo : queue,
+      routingKey: isOurs ? replyTo : COMMAND_QUEUE,
       body: isOurs ? Buffer.from(JSON.stringify(reply)) : delivery.body,
       properties: isOurs
         ? { correlationId, contentType: 'application/json' }
@@ -80,7 +79,7 @@ export function receiveCommands(options: {
     }
   }
 
-  return broker.consume(queue, { prefetch: COMMAND_PREFETCH }, (delivery) => {
+  return broker.consume(COMMAND_QUEUE, { prefetch: COMMAND_PREFETCH }, (delivery) => {
     take(delivery).catch((error: unknown) => log.error({ err: error }, 'a command was not answered'));
   });
 }

@@ -67,7 +67,8 @@ export function openLeader(options: LeaderOptions): Leader {
     state = 'leading';
     const leading = options.lead(signal).catch((error: unknown) => {
       isWell = false;
-      log.error({ err: error }, 'leading failed');
+      // A lead that was lost while it was being taken up ends with an error too.
+      if (!signal.aborted) log.error({ err: error }, 'leading failed');
     });
     void leading.then(() => over.abort());
     for (;;) {

@@ -1,12 +1,12 @@
-import type { Broker, Consumer } from '../core/broker/broker.ts';
+import type { Broker, Consumer, Delivery } from '../core/broker/broker.ts';
 import type { Repository } from '../core/bundle/repository.ts';
 import { backoffMs } from '../core/deadline.ts';
 import { toFuncatronError } from '../core/errors.ts';
 import { delay } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import type { Store } from '../core/store/store.ts';
-import { StoreKey, type Epoch, type Report, type Snapshot } from '../core/wire/control.ts';
-import { commandTopology, COMMAND_QUEUE, REPORT_QUEUE, reportTopology, stateExchange } from '../core/wire/topology.ts';
+import { StoreKey, type Epoch, type Snapshot } from '../core/wire/control.ts';
+import { commandTopology, REPORT_QUEUE, reportTopology, stateExchange } from '../core/wire/topology.ts';
 import type { Command, Outcome } from './commands.ts';
 import { Executor } from './execute.ts';
 import { FencedKey } from './fenced-key.ts';
@@ -28,7 +28,6 @@ export interface LeadershipOptions {
 
 /** The lead, while this Tron has it. */
 export interface Leadership {
-  readonly epoch: Epoch;
   readonly roster: Roster;
   execute(id: string, command: Command): Promise<Outcome>;
 }
@@ -73,14 +72,14 @@ export async function lead(
   executor.resume();
   onReady({
     roster,
-    get epoch() {
-      return reconciler.epoch;
-    },
     execute: (commandId, command) => executor.execute(commandId, command),
   });
   const stopWatching = registry.onUpdate(apply);
-  await Promise.all([listen(), tick()]);
-  stopWatching();
+  try {
+    await Promise.all([listen(), tick()]);
+  } finally {
+    stopWatching();
+  }
   log.info({ term }, 'this tron leads no longer');
 
   /** Makes the snapshot follow; a lead that was lost ends here. */
@@ -91,7 +90,12 @@ export async function lead(
     });
   }
 
-  function hear(report: Report): void {
+  function hear({ body }: Delivery): void {
+    const report = parseReport(body);
+    if (report === undefined) {
+      log.warn({ bytes: body.length }, 'a message on the report queue is no report of this version');
+      return;
+    }
     if (termOf(report.epoch) > term) raiseTerm(termOf(report.epoch) + 1);
     roster.take(report);
     if (report.role === 'runner' || report.stopping) apply();
@@ -116,21 +120,14 @@ export async function lead(
 
   /** Consumes reports and commands for as long as this Tron leads. */
   async function listen(): Promise<void> {
-    const consumers: Consumer[] = [];
+    let reports: Consumer | undefined;
+    let commands: Consumer | undefined;
     for (let attempt = 0; await broker.ready(signal); attempt++) {
       try {
         await broker.declare({ exchanges: [stateExchange] });
         await Promise.all([broker.declare(reportTopology), broker.declare(commandTopology)]);
-        consumers.push(
-          ...(await Promise.all([
-            broker.consume(REPORT_QUEUE, {}, (delivery) => {
-              const report = parseReport(delivery.body);
-              if (report === undefined) log.warn({ bytes: delivery.body.length }, 'a message is no report');
-              else hear(report);
-            }),
-            receiveCommands({ broker, queue: COMMAND_QUEUE, execute: executor.execute.bind(executor), log }),
-          ])),
-        );
+        reports ??= await broker.consume(REPORT_QUEUE, {}, hear);
+        commands ??= await receiveCommands({ broker, execute: executor.execute.bind(executor), log });
         break;
       } catch (error) {
         log.warn({ code: toFuncatronError(error).code, err: error }, 'cannot take reports and commands yet');
@@ -138,7 +135,7 @@ export async function lead(
       }
     }
     await untilAborted(signal);
-    await Promise.all(consumers.map((consumer) => consumer.cancel()));
+    await Promise.all([reports?.cancel(), commands?.cancel()]);
   }
 
   /** What time alone brings about: lost members, snapshots sent again, drains that nobody reports on. */

@@ -31,8 +31,8 @@ export class LogShipper implements Closable {
   }
 
   add(line: LogLine): void {
-    const { level, message, ...fields } = line;
-    this.#log[level === 'debug' ? 'trace' : 'debug'](fields, message);
+    const { level, message } = line;
+    this.#log.debug({ line }, 'a func logged');
     const key = `${line.bundle}.${level}`;
     let pending = this.#pending.get(key);
     if (pending === undefined) this.#pending.set(key, (pending = { key, lines: [], dropped: 0 }));

@@ -138,7 +138,7 @@ function lastDeadline(address: Address, answers: Envelope, now: number): number 
 }
 
 /** A failed reply, as the edge expects it: see `FailedReply`. */
-export function failedReply(id: Buffer, code: ErrorCode, message: string): ReplyRecord {
+function failedReply(id: Buffer, code: ErrorCode, message: string): ReplyRecord {
   return {
     id,
     status: ERRORS[code].status,

@@ -62,7 +62,7 @@ export function createFetcher(policy: FetchPolicy, wanted: readonly string[]): F
   async function follow(first: Hop, redirect: string, signal: AbortSignal): Promise<GuestResult> {
     let hop = first;
     for (let redirects = 0; ; redirects++) {
-      const pinned = await pinAddress(hop.url, policy, wanted);
+      const pinned = await unlessAborted(pinAddress(hop.url, policy, wanted), signal);
       const response = await send(hop, pinned, hop.url.protocol === 'https:' ? https : http, signal);
       const next = redirect === 'manual' ? undefined : redirectOf(hop, response);
       if (next === undefined) {
@@ -100,6 +100,19 @@ export function createFetcher(policy: FetchPolicy, wanted: readonly string[]): F
       return Promise.resolve();
     },
   };
+}
+
+/** Looking a name up cannot be stopped, so it is left alone. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }
 
 function hopOf({ args, bytes }: GuestOperation): Hop {

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { connect, type ConsumeMessage } from 'amqplib';
 import { openAmqpBroker } from '../../core/broker/amqp.ts';
 import { RpcTarget } from '../../core/broker/batch.ts';
 import type { Broker, Delivery } from '../../core/broker/broker.ts';
@@ -307,6 +308,26 @@ describe('a runner as a process, over RabbitMQ', function () {
       assert.equal(reply.body, '{"from":"elsewhere"}');
       await broker.deleteQueue(answers);
     });
+  });
+
+  it('answers on server-named queues and by direct reply-to', async () => {
+    await start(['r1']);
+    const client = await connect(rabbit.url());
+    const channel = await client.createChannel();
+    const { queue } = await channel.assertQueue('', { exclusive: true });
+    for (const replyTo of [queue, 'amq.rabbitmq.reply-to']) {
+      const answered = new Promise<ConsumeMessage | null>((resolve) => {
+        void channel.consume(replyTo, resolve, { noAck: true }).then(() => {
+          const options = { replyTo, correlationId: 'c', contentType: 'text/plain', messageId: newId() };
+          channel.publish(CALL_EXCHANGE, callKey(bundle.name, 'echo'), Buffer.from('hello'), options);
+        });
+      });
+      const message = await answered;
+      assert.equal(message?.properties.correlationId, 'c');
+      assert.equal(message?.properties.headers?.['fn-status'], 200);
+      assert.equal((JSON.parse(message?.content.toString() ?? '') as { body: string }).body, 'hello');
+    }
+    await client.close();
   });
 });
 

@@ -29,6 +29,9 @@ export function findWalls(): Walls {
   return { setpriv: findProgram('setpriv'), prlimit: findProgram('prlimit') };
 }
 
+/** Modules that need no permission to do harm: `node:sqlite` opens and makes files whatever `--permission` says. Not every version of Node knows them. */
+const MODULES_OFF = ['--no-experimental-sqlite', '--no-experimental-ffi'];
+
 /** `--permission` denies files, processes, workers, addons, inspector and (from Node 26) the network. */
 function nodeArguments(insideDir: string, memoryMb: number): string[] {
   return [
@@ -38,6 +41,7 @@ function nodeArguments(insideDir: string, memoryMb: number): string[] {
     '--frozen-intrinsics',
     '--disable-proto=delete',
     '--no-addons',
+    ...MODULES_OFF.filter((flag) => process.allowedNodeEnvironmentFlags.has(flag)),
     '--no-warnings',
     '--unhandled-rejections=none',
     `--max-old-space-size=${memoryMb}`,

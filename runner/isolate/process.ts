@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
@@ -32,6 +33,7 @@ export function createProcessIsolate(options: ProcessIsolateOptions): IsolateKin
     name: 'process',
     async start(spec, events) {
       refuseWeak(allowWeakIsolation);
+      refuseUnbuilt(insideDir);
       walls ??= findWalls();
       const child = launch(walls, insideDir, spec.memoryMb, niceness);
       const worker = new ProcessWorker({ child, spec, events, walls, watch, log });
@@ -53,6 +55,12 @@ function refuseWeak(isAllowed: boolean): void {
       },
     },
   );
+}
+
+function refuseUnbuilt(insideDir: string): void {
+  if (existsSync(join(insideDir, 'host.cjs'))) return;
+  const hint = 'run `node tools/build-inside.mjs`, as npm start and npm test do';
+  throw new FuncatronError('INTERNAL', `what runs inside a worker is not built in ${insideDir}`, { data: { hint } });
 }
 
 /** From a checkout this file is runner/isolate/process.ts, compiled it is dist/runner/isolate/process.js. */

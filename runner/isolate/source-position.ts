@@ -6,7 +6,7 @@ export type MapPositions = (stack: string) => string;
 
 const POSITION = new RegExp(`${BUNDLE_FILE.replace('.', '\\.')}:(\\d{1,9}):(\\d{1,9})`, 'g');
 /** Longest map that is read: beyond it, positions stay as they are. */
-const MAP_CHARS = 64 * 1024 * 1024;
+const MAP_CHARS = 16 * 1024 * 1024;
 
 /**
  * Replaces every `bundle.js:LINE:COLUMN` of a text by `src/orders.ts:LINE:COLUMN` where the map knows it.

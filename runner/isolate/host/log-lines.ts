@@ -11,7 +11,7 @@ export class LogLines {
   readonly #channel: Channel;
   #lines: string[] = [];
   #dropped = 0;
-  #retry: NodeJS.Timeout | undefined;
+  #isWaiting = false;
 
   constructor(channel: Channel) {
     this.#channel = channel;
@@ -32,10 +32,8 @@ export class LogLines {
   flush(): void {
     if (this.#lines.length === 0) return;
     if (this.#channel.backlogBytes > BACKLOG_BYTES) {
-      this.#retry ??= setTimeout(() => {
-        this.#retry = undefined;
-        this.flush();
-      }, RETRY_MS);
+      if (!this.#isWaiting) setTimeout(() => this.#tryAgain(), RETRY_MS);
+      this.#isWaiting = true;
       return;
     }
     const json = `[${this.#lines.join(',')}]`;
@@ -45,5 +43,10 @@ export class LogLines {
     const dropped = this.#dropped;
     this.#dropped = 0;
     this.report('log lines were dropped: they came faster than the runner reads', dropped);
+  }
+
+  #tryAgain(): void {
+    this.#isWaiting = false;
+    this.flush();
   }
 }

@@ -82,8 +82,8 @@ export async function openFaultProxy(targetPort: number): Promise<FaultProxy> {
 
   function reset(pair: Pair): void {
     pairs.delete(pair);
-    pair.client.resetAndDestroy();
-    pair.server.resetAndDestroy();
+    resetSocket(pair.client);
+    resetSocket(pair.server);
   }
 
   await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
@@ -123,4 +123,10 @@ export async function openFaultProxy(targetPort: number): Promise<FaultProxy> {
       await new Promise((resolve) => listener.close(resolve));
     },
   };
+}
+
+/** libuv resets no socket that is being shut down, and leaves it open for ever. */
+function resetSocket(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }

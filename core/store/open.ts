@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FuncatronError } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -15,8 +14,6 @@ import type { Store } from './store.ts';
 export async function openStore(url: string, options: { dataDir: string; log: Log; role: string }): Promise<Store> {
   const log = options.log.child({ part: 'store' });
   if (url === 'sqlite:') {
-    // Only the owner: the store holds the token's hash and every bundle.
-    await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
     return openSqliteStore({ file: join(options.dataDir, 'store.sqlite'), log });
   }
   const parsed = URL.parse(url);

@@ -94,8 +94,8 @@ class RedisStore implements Store {
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     });
     this.#redis.on('ready', () => this.#up());
-    this.#redis.on('close', () => this.#down(new Error('the connection was closed')));
-    this.#redis.on('error', (error) => this.#down(error));
+    this.#redis.on('close', () => this.#down('the connection was closed'));
+    this.#redis.on('error', (error) => this.#down(error.message));
   }
 
   get isUp(): boolean {
@@ -197,20 +197,18 @@ class RedisStore implements Store {
       const reply = await sent;
       this.#up();
       return reply;
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause : new Error(String(cause));
-      if (reason.name === 'ReplyError' && !UNAVAILABLE.test(reason.message)) {
-        throw new FuncatronError('INTERNAL', `could not ${what} "${key}": redis says ${reason.message}`, { cause });
+    } catch (error) {
+      const { message, name } = error instanceof Error ? error : new Error(String(error));
+      // A bare one: ioredis hangs the command on its errors, arguments and all, and HELLO's are the password.
+      const cause = new Error(message);
+      if (name === 'ReplyError' && !UNAVAILABLE.test(message)) {
+        throw new FuncatronError('INTERNAL', `could not ${what} "${key}": redis says ${message}`, { cause });
       }
-      this.#down(reason);
-      throw new FuncatronError(
-        'STORE_DOWN',
-        `could not ${what} "${key}" in redis at ${this.#address}: ${reason.message}`,
-        {
-          cause,
-          data: { hint: `check that redis answers at ${this.#address}; it is tried again all the time` },
-        },
-      );
+      this.#down(message);
+      throw new FuncatronError('STORE_DOWN', `could not ${what} "${key}" in redis at ${this.#address}: ${message}`, {
+        cause,
+        data: { hint: `check that redis answers at ${this.#address}; it is tried again all the time` },
+      });
     }
   }
 
@@ -223,7 +221,7 @@ class RedisStore implements Store {
         await this.#redis.ping();
         this.#up();
       } catch (error) {
-        this.#down(error);
+        this.#down(String(error));
       }
     }
   }
@@ -236,10 +234,10 @@ class RedisStore implements Store {
   }
 
   /** One line for each time it goes down, not one for each attempt. */
-  #down(error: unknown): void {
+  #down(reason: string): void {
     this.#isUp = false;
     if (this.#hasWarned || this.#closing.signal.aborted) return;
     this.#hasWarned = true;
-    this.#log.warn({ err: error, address: this.#address }, 'redis cannot be reached; trying again');
+    this.#log.warn({ reason, address: this.#address }, 'redis cannot be reached; trying again');
   }
 }

@@ -1,3 +1,5 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { FuncatronError } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -23,7 +25,24 @@ const SCHEMA = `
  * @throws STORE_DOWN when the file cannot be opened
  */
 export async function openSqliteStore(options: { file: string; log: Log }): Promise<Store> {
-  return new SqliteStore(options.file, options.log);
+  try {
+    // Only the owner: the store holds the token's hash and every bundle.
+    await mkdir(dirname(options.file), { recursive: true, mode: 0o700 });
+    return new SqliteStore(openDatabase(options.file), options);
+  } catch (cause) {
+    throw storeDown(`could not open the store "${options.file}"`, cause);
+  }
+}
+
+function openDatabase(file: string): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    database.exec(SCHEMA);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 class SqliteStore implements Store {
@@ -35,16 +54,11 @@ class SqliteStore implements Store {
   readonly #purgeTimer: NodeJS.Timeout;
   #isUp = true;
 
-  constructor(file: string, log: Log) {
+  constructor(database: DatabaseSync, { file, log }: { file: string; log: Log }) {
     this.#file = file;
     this.#log = log;
-    try {
-      this.#database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
-      this.#database.exec(SCHEMA);
-      this.#statements = prepare(this.#database);
-    } catch (cause) {
-      throw storeDown(`could not open the store "${file}"`, cause);
-    }
+    this.#database = database;
+    this.#statements = prepare(database);
     this.#purgeTimer = setInterval(() => this.#purge(), PURGE_EVERY_MS).unref();
   }
 

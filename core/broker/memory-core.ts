@@ -1,5 +1,5 @@
 import type { Log } from '../log.ts';
-import type { OutgoingMessage, PublishOutcome } from './broker.ts';
+import { MAX_BODY_BYTES, type OutgoingMessage, type PublishOutcome } from './broker.ts';
 import type { Journal } from './memory-journal.ts';
 import type { Entry, MemoryQueue, Message, QueueOwner } from './memory-queue.ts';
 import { MemoryRouting } from './memory-routing.ts';
@@ -18,6 +18,7 @@ interface Publish {
   readonly settle: ((outcome: PublishOutcome) => void) | undefined;
   /** What it was before it was dead-lettered: kept until a queue took it. */
   readonly origin: { readonly entry: Entry; readonly isAtLeastOnce: boolean } | undefined;
+  outcome: PublishOutcome;
   queues: readonly MemoryQueue[];
   /** One for each of `queues`; `undefined` where it was full. */
   entries: (Entry | undefined)[];
@@ -57,7 +58,14 @@ export class MemoryCore implements QueueOwner {
     return performance.timeOrigin + performance.now();
   }
 
-  publish({ exchange, routingKey, body, properties, mandatory }: OutgoingMessage): Promise<PublishOutcome> {
+  publish({ exchange, routingKey, body, properties: given, mandatory }: OutgoingMessage): Promise<PublishOutcome> {
+    if (body.length > MAX_BODY_BYTES) return Promise.resolve('refused');
+    const { expirationMs } = given;
+    // As on the wire to RabbitMQ: a whole number from 1.
+    const properties =
+      expirationMs === undefined || (Number.isInteger(expirationMs) && expirationMs >= 1)
+        ? given
+        : { ...given, expirationMs: expirationMs >= 1 ? Math.trunc(expirationMs) : 1 };
     return new Promise((settle) => {
       this.#take({ exchange, routingKey, body, properties }, mandatory === true, settle, undefined);
     });
@@ -133,7 +141,7 @@ export class MemoryCore implements QueueOwner {
   }
 
   #take(message: Message, isMandatory: boolean, settle: Publish['settle'], origin: Publish['origin']): void {
-    this.#incoming.push({ message, isMandatory, settle, origin, queues: NO_QUEUES, entries: [] });
+    this.#incoming.push({ message, isMandatory, settle, origin, outcome: 'accepted', queues: NO_QUEUES, entries: [] });
     this.#schedule();
   }
 
@@ -160,41 +168,55 @@ export class MemoryCore implements QueueOwner {
     const { message, origin } = publish;
     const bytes = message.body.length;
     const isOver = origin === undefined && this.#heldBytes + bytes > this.#maxBytes;
-    publish.queues = this.routing.route(message.exchange, message.routingKey) ?? NO_QUEUES;
+    this.#route(publish);
     publish.entries = [];
     let hasInserts = false;
     for (const queue of publish.queues) {
       if (isOver || !queue.reserve(bytes)) {
         publish.entries.push(undefined);
+        publish.outcome = 'refused';
         continue;
       }
       this.#heldBytes += bytes;
       const expiresAt = queue.expiryOf(message);
-      const isKept = this.#journal !== undefined && queue.keeps(message);
-      const row = { queue: queue.spec.name, message, expiresAt, redelivered: false };
-      const journalId = isKept ? this.#journal.insert(row) : 0;
-      hasInserts ||= isKept;
+      let journalId = 0;
+      if (this.#journal !== undefined && queue.keeps(message)) {
+        journalId = this.#journal.insert({ queue: queue.spec.name, message, expiresAt, redelivered: false });
+        hasInserts = true;
+      }
       publish.entries.push({ message, journalId, expiresAt, redelivered: false, position: 0, returns: 0 });
     }
     return hasInserts;
   }
 
+  #route(publish: Publish): void {
+    const { exchange, routingKey } = publish.message;
+    const queues = this.routing.route(exchange, routingKey);
+    publish.queues = queues ?? NO_QUEUES;
+    publish.outcome = publish.isMandatory && publish.queues.length === 0 ? 'returned' : 'accepted';
+    if (queues !== undefined) return;
+    // RabbitMQ closes the channel (404), and the publisher never learns what became of the message.
+    publish.outcome = 'lost';
+    this.#log.error({ exchange, routingKey }, 'a message was published to an exchange that does not exist');
+  }
+
   #finish(publish: Publish, isDurable: boolean): void {
     const bytes = publish.message.body.length;
-    let outcome: PublishOutcome = publish.queues.length === 0 && publish.isMandatory ? 'returned' : 'accepted';
-    for (const [i, queue] of publish.queues.entries()) {
+    for (let i = 0; i < publish.queues.length; i++) {
       const entry = publish.entries[i];
-      if (entry !== undefined) queue.unreserve(bytes);
-      if (entry !== undefined && (isDurable || entry.journalId === 0)) {
+      const queue = publish.queues[i];
+      if (entry === undefined || queue === undefined) continue;
+      queue.unreserve(bytes);
+      if (isDurable || entry.journalId === 0) {
         queue.push(entry);
-        continue;
+      } else {
+        this.#heldBytes -= bytes;
+        publish.outcome = 'refused';
       }
-      if (entry !== undefined) this.#heldBytes -= bytes;
-      outcome = 'refused';
     }
-    publish.settle?.(outcome);
+    publish.settle?.(publish.outcome);
     if (publish.origin === undefined) return;
-    if (outcome === 'accepted' || !publish.origin.isAtLeastOnce) this.release(publish.origin.entry);
+    if (publish.outcome === 'accepted' || !publish.origin.isAtLeastOnce) this.release(publish.origin.entry);
     else this.#retryLater(publish);
   }
 

@@ -1,3 +1,5 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { FuncatronError } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -40,6 +42,26 @@ export interface JournalContent {
 }
 
 /**
+ * Opens the journal, making the file and its folder when they are missing.
+ * @throws INVALID_CONFIG when another process uses it, BROKER_DOWN when it cannot be opened
+ */
+export async function openJournal(file: string, log: Log): Promise<Journal> {
+  try {
+    // Only the owner: the journal holds whatever was published.
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    return new Journal(openDatabase(file), { file, log });
+  } catch (cause) {
+    if (cause instanceof Error && 'errcode' in cause && cause.errcode === SQLITE_BUSY) {
+      throw new FuncatronError('INVALID_CONFIG', `could not open the journal "${file}": another process uses it`, {
+        cause,
+        data: { hint: 'stop the other funcatron, or give this one a data folder of its own (--data)' },
+      });
+    }
+    throw journalDown(`could not open the journal "${file}"`, cause);
+  }
+}
+
+/**
  * The durable half of the embedded broker: topology and messages in one SQLite file, so that a killed process loses
  * nothing it accepted. Changes are collected and written in one transaction by `commit`: one fsync a turn of the event
  * loop, however many messages it accepts.
@@ -59,11 +81,10 @@ export class Journal {
   #lastId: number;
   #isFailing = false;
 
-  /** @throws INVALID_CONFIG when another process uses the file, BROKER_DOWN when it cannot be opened */
-  constructor(file: string, log: Log) {
+  constructor(database: DatabaseSync, { file, log }: { file: string; log: Log }) {
     this.#file = file;
     this.#log = log;
-    this.#database = openDatabase(file);
+    this.#database = database;
     this.#insert = this.#database.prepare('INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
     this.#delete = this.#database.prepare('DELETE FROM message WHERE id = ?');
     this.#mark = this.#database.prepare('UPDATE message SET redelivered = 1 WHERE id = ?');
@@ -183,9 +204,8 @@ export class Journal {
  * have been delivered before, as after a crash of RabbitMQ.
  */
 function openDatabase(file: string): DatabaseSync {
-  let database: DatabaseSync | undefined;
+  const database = new DatabaseSync(file, { timeout: LOCK_TIMEOUT_MS });
   try {
-    database = new DatabaseSync(file, { timeout: LOCK_TIMEOUT_MS });
     // Exclusive before WAL: the lock is then held for good, and needs no shared memory.
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
     database.exec(SCHEMA);
@@ -193,15 +213,9 @@ function openDatabase(file: string): DatabaseSync {
     if (wasKilled) database.exec('UPDATE message SET redelivered = 1');
     database.exec('PRAGMA user_version = 1');
     return database;
-  } catch (cause) {
-    database?.close();
-    if (cause instanceof Error && 'errcode' in cause && cause.errcode === SQLITE_BUSY) {
-      throw new FuncatronError('INVALID_CONFIG', `could not open the journal "${file}": another process uses it`, {
-        cause,
-        data: { hint: 'stop the other funcatron, or give this one a data folder of its own (--data)' },
-      });
-    }
-    throw journalDown(`could not open the journal "${file}"`, cause);
+  } catch (error) {
+    database.close();
+    throw error;
   }
 }
 

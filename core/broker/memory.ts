@@ -1,5 +1,3 @@
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { backoffMs } from '../deadline.ts';
 import { FuncatronError } from '../errors.ts';
 import { delay } from '../lifecycle.ts';
@@ -19,7 +17,7 @@ import type {
 } from './broker.ts';
 import { MemoryConsumer, MemoryDelivery, type ConsumerOwner } from './memory-consumer.ts';
 import { MemoryCore } from './memory-core.ts';
-import { Journal } from './memory-journal.ts';
+import { openJournal } from './memory-journal.ts';
 import type { Entry, MemoryQueue } from './memory-queue.ts';
 
 const DEFAULT_MAX_BYTES = 1024 * 1024 * 1024;
@@ -49,9 +47,7 @@ export interface MemoryBrokerOptions {
  */
 export async function openMemoryBroker(options: MemoryBrokerOptions): Promise<MemoryBroker> {
   const log = options.log.child({ part: 'broker' });
-  // Only the owner: the journal holds whatever was published.
-  if (options.file !== undefined) await mkdir(dirname(options.file), { recursive: true, mode: 0o700 });
-  const journal = options.file === undefined ? undefined : new Journal(options.file, log);
+  const journal = options.file === undefined ? undefined : await openJournal(options.file, log);
   const core = new MemoryCore({ journal, maxBytes: options.maxBytes ?? DEFAULT_MAX_BYTES, log });
   return new MemoryConnection(core, log, () => core.close());
 }

@@ -378,6 +378,19 @@ describe('frontend', () => {
     }
   });
 
+  it('answers 500 INTERNAL when a call meets a defect, and goes on', async () => {
+    const schema = { type: 'no such type' };
+    const broken = {
+      operationId: 'broken',
+      method: 'GET',
+      path: '/broken',
+      parameters: [{ ...QUERY, name: 'q', schema }],
+    };
+    await open({ bundle: testBundle({ operations: [...OPERATIONS, broken] }) });
+    assert.equal((await problemOf(await test.fetch('/broken?q=1'))).code, 'INTERNAL');
+    assert.equal((await test.fetch('/orders/7')).status, 200);
+  });
+
   it('cancels the call when its client hangs up', async () => {
     await open();
     answer = () => undefined;

@@ -114,7 +114,6 @@ export interface LogLine {
 /** Store keys that several roles share. */
 export const StoreKey = {
   snapshot: 'state/snapshot',
-  term: 'state/term',
   leader: 'state/leader',
   tokenHash: 'token/sha256',
   /** `BundleRecord` as JSON. */

@@ -206,7 +206,7 @@ export function retryTopology(bundle: string, rungMs: number): Topology {
 
 /** Where public messages that no bundle takes and nobody waits for are kept. */
 export const unroutedDeadTopology: Topology = {
-  queues: [{ name: deadQueue('unrouted'), durable: true, arguments: { ...quorum, ...eventLimits } }],
+  queues: [{ name: 'funcatron.unrouted.dead', durable: true, arguments: { ...quorum, ...eventLimits } }],
 };
 
 /** The routing key of a public call. */

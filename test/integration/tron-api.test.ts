@@ -248,8 +248,14 @@ describe('tron management API', () => {
       await until('tron listens', async () => ((await cluster.broker.probe('funcatron.unrouted'))?.consumers ?? 0) > 0);
       await publish(callKey('none', 'get'), { messageId: 'm1', headers: { 'fn-path-id': '7' } });
       await publish(callKey('none', 'get'), { messageId: 'm2', replyTo: 'funcatron.report' });
-      await until('both are there', async () => (await cluster.broker.probe('dead.unrouted'))?.messages === 2);
-      const [dead, other] = [await cluster.broker.take('dead.unrouted'), await cluster.broker.take('dead.unrouted')];
+      await until(
+        'both are there',
+        async () => (await cluster.broker.probe('funcatron.unrouted.dead'))?.messages === 2,
+      );
+      const [dead, other] = [
+        await cluster.broker.take('funcatron.unrouted.dead'),
+        await cluster.broker.take('funcatron.unrouted.dead'),
+      ];
       assert.deepEqual(new Set([dead?.properties.messageId, other?.properties.messageId]), new Set(['m1', 'm2']));
       const { headers } = (dead?.properties.messageId === 'm1' ? dead : other)?.properties ?? {};
       assert.equal(headers?.['fn-path-id'], '7');

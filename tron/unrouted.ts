@@ -5,7 +5,7 @@ import { delay, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import {
   callTopology,
-  deadQueue,
+  UNROUTED_DEAD_QUEUE,
   RESERVED_PREFIXES,
   UNROUTED_QUEUE,
   unroutedDeadTopology,
@@ -94,7 +94,7 @@ function deadLetterOf(delivery: Delivery): OutgoingMessage {
   const { expirationMs: _expirationMs, replyTo: _replyTo, ...properties } = delivery.properties;
   return {
     exchange: '',
-    routingKey: deadQueue('unrouted'),
+    routingKey: UNROUTED_DEAD_QUEUE,
     body: delivery.body,
     properties: {
       ...properties,

@@ -41,6 +41,7 @@ export const REPORT_QUEUE = 'funcatron.report';
 export const COMMAND_QUEUE = 'funcatron.command';
 export const UNROUTED_EXCHANGE = 'funcatron.unrouted';
 export const UNROUTED_QUEUE = 'funcatron.unrouted';
+export const UNROUTED_DEAD_QUEUE = 'funcatron.unrouted.dead';
 
 /** What queue names begin with that nobody outside may name in `reply_to`. */
 export const RESERVED_PREFIXES = ['fn.', 'ev.', 'dead.', 'reply.', 'funcatron.'] as const;
@@ -206,7 +207,7 @@ export function retryTopology(bundle: string, rungMs: number): Topology {
 
 /** Where public messages that no bundle takes and nobody waits for are kept. */
 export const unroutedDeadTopology: Topology = {
-  queues: [{ name: 'funcatron.unrouted.dead', durable: true, arguments: { ...quorum, ...eventLimits } }],
+  queues: [{ name: UNROUTED_DEAD_QUEUE, durable: true, arguments: { ...quorum, ...eventLimits } }],
 };
 
 /** The routing key of a public call. */

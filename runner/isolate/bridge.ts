@@ -15,7 +15,10 @@ export interface Guest {
   init(): void;
   /** Calls the bundle's `destroy`; its end comes through `take` (`Out.stopped`). */
   destroy(): void;
-  /** A call. The id is four int32; the deadline is unix ms on this machine; bytes come before it through `receive`. */
+  /**
+   * A call. The id is four int32; the deadline is unix ms on this machine; bytes come before it through `receive`.
+   * Returns 1 when its reply is there already, 0 when it goes on.
+   */
   enter(
     slot: number,
     operation: number,
@@ -28,13 +31,15 @@ export interface Guest {
     deadline: number,
     meta: string,
     body: string | undefined,
-  ): void;
+  ): number;
   /** Aborts the signal of a call: 0 the caller is gone, 1 the deadline passed. */
   abort(slot: number, why: number): void;
   /** Runs one timer that is due; returns how many more are due. */
   timer(): number;
   /** Ends an operation: 1 done with a result as JSON, 0 failed with `{code, message}`; bytes come before it through `receive`. */
   settle(id: number, done: number, json: string): void;
+  /** Logs what a promise of the guest's was rejected with and nobody handled: the guest's own value, given back unseen. */
+  stray(reason: unknown): void;
   /** Announces bytes for the next `enter` or `settle`. */
   announce(bytes: number): void;
   /** The next `length` of them lie in the window. */

@@ -2,6 +2,7 @@ import { type Guest, type LoadSpec, SEED_BYTES } from './bridge.ts';
 import { abort, configure, enter, evaluate, start, stop } from './guest/calls.ts';
 import { setTimeOrigin } from './guest/clock.ts';
 import { closeErrors, installGlobals } from './guest/globals.ts';
+import { reportUncaught } from './guest/log.ts';
 import { settle } from './guest/operations.ts';
 import { take, takeMeta } from './guest/outbox.ts';
 import { seedRandom } from './guest/random.ts';
@@ -29,6 +30,7 @@ export const guest: Guest = {
   abort,
   timer: runTimer,
   settle,
+  stray: (reason) => reportUncaught('a promise that nothing handles', reason),
   announce,
   receive,
   take,

@@ -25,8 +25,8 @@ const TIMERS_PER_TURN = 500;
 const inside = __dirname;
 const startedMs = performance.now();
 
-// The value is the guest's: counted by the runner through the log, never touched.
-process.on('unhandledRejection', () => reportStray('a promise was rejected and nothing handled it'));
+process.on('unhandledRejection', onRejection);
+// Its value may be the guest's: never touched.
 process.on('uncaughtException', () => reportStray('an error was thrown outside of every call'));
 
 const realm = createRealm(readFileSync(join(inside, 'guest.js'), 'utf8'), readCache(join(inside, 'guest.cache')));
@@ -134,6 +134,20 @@ function takeAll(): void {
         process.exit(1);
     }
   }
+}
+
+/**
+ * The guest gets back what its own promise was rejected with, and describes it. Nothing is read from the reason, which
+ * may be a trap; a promise of the host's realm is a defect here, and its reason must not enter the guest.
+ */
+function onRejection(reason: unknown, promise: Promise<unknown>): void {
+  if (Object.getPrototypeOf(promise) === Promise.prototype) return reportStray('a promise of the host was rejected');
+  try {
+    guest.stray(reason);
+  } catch {
+    reportStray('a promise was rejected with something that cannot be described');
+  }
+  scheduleTurn();
 }
 
 function reportStray(message: string): void {

@@ -44,7 +44,8 @@ export interface WorkerOperation {
 export interface WorkerEvents {
   /**
    * Answers, as an envelope of replies, all to calls that were sent with this tag: ready to be passed on unopened.
-   * Coalesced per turn, independent of how the calls came. The buffer is the receiver's.
+   * Coalesced per turn, independent of how the calls came. The buffer is the receiver's; it comes from a stranger, so
+   * check it before use. A receiver that throws gets the worker killed.
    */
   onReplies(tag: number, envelope: Buffer): void;
   /** A line of `console` or `context.log`; bundle, revision and runner are for the owner to add. */

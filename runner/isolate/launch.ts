@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 
 /** How a worker's process is started, and how its memory is limited. What every wall costs and stops: docs/security.md. */
 
+const run = promisify(execFile);
 const MiB = 1024 * 1024;
 /** Beside its heap a worker has a young generation, compiled code and buffers on their way. */
 const EXTRA_BYTES = 64 * MiB;
@@ -17,6 +18,8 @@ function findProgram(name: string): string | undefined {
   return FOLDERS.map((folder) => join(folder, name)).find((file) => existsSync(file));
 }
 
+const GUARD = ['--pdeathsig', 'KILL', '--no-new-privs', '--'];
+
 /** What this machine offers beside Node itself. */
 export interface Walls {
   /** Makes the kernel kill the child when its runner dies: EOF on fd 3 does not stop a loop. */
@@ -25,8 +28,23 @@ export interface Walls {
   readonly prlimit: string | undefined;
 }
 
-export function findWalls(): Walls {
-  return { setpriv: findProgram('setpriv'), prlimit: findProgram('prlimit') };
+/** Looks for the programs and tries them: those of busybox have the names and not the options. */
+export async function findWalls(): Promise<Walls> {
+  const [setpriv, prlimit] = await Promise.all([
+    tried(findProgram('setpriv'), [...GUARD, process.execPath, '--version']),
+    tried(findProgram('prlimit'), ['--pid', String(process.pid), '--data']),
+  ]);
+  return { setpriv, prlimit };
+}
+
+async function tried(program: string | undefined, args: readonly string[]): Promise<string | undefined> {
+  if (program === undefined) return undefined;
+  try {
+    await run(program, args, { env: {} });
+    return program;
+  } catch {
+    return undefined; // the wall is missing, which `Walls` says
+  }
 }
 
 /** Modules that need no permission to do harm: `node:sqlite` opens and makes files whatever `--permission` says. Not every version of Node knows them. */
@@ -57,7 +75,7 @@ function nodeArguments(insideDir: string, memoryMb: number): string[] {
  */
 export function launch(walls: Walls, insideDir: string, memoryMb: number, niceness: number): ChildProcess {
   const node = [process.execPath, ...nodeArguments(insideDir, memoryMb)];
-  const guard = walls.setpriv === undefined ? [] : [walls.setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--'];
+  const guard = walls.setpriv === undefined ? [] : [walls.setpriv, ...GUARD];
   const [program = process.execPath, ...args] = [...guard, ...node];
   const child = spawn(program, args, {
     cwd: '/',
@@ -113,5 +131,5 @@ export async function limitMemory(walls: Walls, pid: number, memoryMb: number): 
   const memory = readMemory(pid);
   if (walls.prlimit === undefined || memory === undefined) return;
   const data = memory.dataBytes + memoryMb * MiB + EXTRA_BYTES;
-  await promisify(execFile)(walls.prlimit, ['--pid', String(pid), `--data=${data}:${data}`, '--core=0:0']);
+  await run(walls.prlimit, ['--pid', String(pid), `--data=${data}:${data}`, '--core=0:0']);
 }

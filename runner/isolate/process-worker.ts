@@ -194,7 +194,10 @@ export class ProcessWorker implements Worker {
       // Not 'exit': what it wrote before it died is read first.
       child.once('close', (code, signal) => {
         resolve(
-          this.#gone(this.#stderr.memoryExit() ?? this.#reason ?? { reason: 'crashed', detail: how(code, signal) }),
+          this.#gone(
+            this.#stderr.memoryExit() ??
+              this.#reason ?? { reason: 'crashed', detail: how(code, signal, this.#stderr.lastLine()) },
+          ),
         );
       });
     });
@@ -218,8 +221,9 @@ function gone({ reason, detail }: WorkerExit): Error {
   return new FuncatronError('FUNC_CRASHED', `the worker is gone (${reason}): ${detail}`);
 }
 
-function how(code: number | null, signal: string | null): string {
-  return signal === null ? `it exited with code ${code}` : `it died of ${signal}`;
+function how(code: number | null, signal: string | null, lastLine: string): string {
+  const end = signal === null ? `it exited with code ${code}` : `it died of ${signal}`;
+  return lastLine === '' ? end : `${end} (${lastLine})`;
 }
 
 /** See `FrameKind.load`: a seed of the guest's random generator, the spec, the bundle. */

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { IsolateKind } from './isolate.ts';
-import { findWalls, launch } from './launch.ts';
+import { findWalls, launch, type Walls } from './launch.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import { ProcessWorker } from './process-worker.ts';
 
@@ -28,19 +28,27 @@ const NODE_MAJOR = 26;
 export function createProcessIsolate(options: ProcessIsolateOptions): IsolateKind {
   const { log, allowWeakIsolation, insideDir = findInside(), niceness = 10 } = options;
   const watch = new MemoryWatch();
-  let walls: ReturnType<typeof findWalls> | undefined;
+  let walls: ReturnType<typeof openWalls> | undefined;
   return {
     name: 'process',
     async start(spec, events) {
       refuseWeak(allowWeakIsolation);
       refuseUnbuilt(insideDir);
-      walls ??= findWalls();
-      const child = launch(walls, insideDir, spec.memoryMb, niceness);
-      const worker = new ProcessWorker({ child, spec, events, walls, watch, log });
+      walls ??= openWalls(log);
+      const found = await walls;
+      const child = launch(found, insideDir, spec.memoryMb, niceness);
+      const worker = new ProcessWorker({ child, spec, events, walls: found, watch, log });
       await worker.started;
       return worker;
     },
   };
+}
+
+async function openWalls(log: Log): Promise<Walls> {
+  const walls = await findWalls();
+  const missing = Object.entries(walls).flatMap(([name, program]) => (program === undefined ? [name] : []));
+  if (missing.length > 0) log.warn({ missing }, 'workers are less well walled in: util-linux is not installed here');
+  return walls;
 }
 
 function refuseWeak(isAllowed: boolean): void {

@@ -16,6 +16,11 @@ export class Stderr {
     });
   }
 
+  /** What it said last, for an end that nobody expected. */
+  lastLine(): string {
+    return this.#text.trim().split('\n').at(-1)?.slice(0, 200) ?? '';
+  }
+
   /** Says that the process ran out of memory, if that is what it died of. */
   memoryExit(): WorkerExit | undefined {
     const line = this.#text.split('\n').find((text) => OUT_OF_MEMORY.test(text));

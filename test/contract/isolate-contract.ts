@@ -349,6 +349,23 @@ export function describeIsolate(name: string, create: () => IsolateKind): void {
         assert.ok(dropped > 90_000, `${dropped} dropped`);
       });
 
+      it('describes rejections and errors that no call waits for', async () => {
+        const worker = await workers.start(`exports.run = () => {
+          Promise.reject(new TypeError('forgotten'));
+          Promise.reject({ get message() { throw 1 }, get stack() { throw 2 } });
+          setTimeout(() => { throw new RangeError('late') }, 1);
+          queueMicrotask(() => { throw new Error('soon') });
+        }`);
+        await worker.call();
+        await until('all four', () => worker.logs.length === 4);
+        const messages = worker.logs.map(({ message }) => message).sort();
+        assert.match(messages[0] ?? '', /a microtask: Error: soon/);
+        assert.match(messages[1] ?? '', /a promise that nothing handles: Error: something was thrown/);
+        assert.match(messages[2] ?? '', /a promise that nothing handles: TypeError: forgotten/);
+        assert.match(messages[3] ?? '', /a timer: RangeError: late/);
+        assert.ok(worker.logs.some(({ fields }) => String(fields?.['stack']).includes('bundle.js:')));
+      });
+
       it('survives values that fight back', async () => {
         const worker = await workers.start(`exports.run = () => {
           const evil = new Proxy({}, { get() { throw 1 }, ownKeys() { throw 2 }, getPrototypeOf() { throw 3 } });

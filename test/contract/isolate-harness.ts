@@ -68,7 +68,7 @@ export class WorkerHarness {
     },
     onExit: (exit) => {
       this.#onExit(exit);
-      for (const { reject } of this.#waiting.values()) reject(new Error(`the worker is gone: ${exit.reason}`));
+      for (const call of this.#waiting.values()) call.reject(new Error(`the worker is gone: ${exit.reason}`));
     },
   };
 

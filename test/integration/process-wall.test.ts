@@ -28,7 +28,7 @@ describe('the wall around a worker', () => {
     try {
       copyFileSync(join(fixtures, 'host.cjs'), join(folder, 'host.cjs'));
       for (const name of ['guest.js', 'guest.cache', 'parse.cjs']) writeFileSync(join(folder, name), '');
-      const child = launch(findWalls(), folder, 64, 10);
+      const child = launch(await findWalls(), folder, 64, 10);
       const channel = child.stdio[3];
       assert.ok(channel instanceof Socket);
       const file = join(folder, 'written');
@@ -44,6 +44,19 @@ describe('the wall around a worker', () => {
     }
   });
 
+  it('leaves an attacker in the host’s realm no way to modules or to the runner on process', async () => {
+    const lock = join(import.meta.dirname, '../../runner/isolate/host/lock.ts');
+    const script = `const out = process.stdout; const { lockProcess } = await import(${JSON.stringify(lock)}); lockProcess();
+      out.write(JSON.stringify(['kill', '_kill', 'binding', 'dlopen', 'execve', 'getBuiltinModule', 'mainModule'].map((name) => typeof process[name])));`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    assert.deepEqual(
+      JSON.parse(await text(child.stdout)),
+      Array.from({ length: 7 }, () => 'undefined'),
+    );
+  });
+
   it('leaves no process behind when the runner is killed while a worker loops', async () => {
     const runner = spawn(process.execPath, [join(fixtures, 'runner.ts')], { stdio: ['ignore', 'pipe', 'inherit'] });
     const [line] = (await once(runner.stdout, 'data')) as [Buffer];
@@ -55,7 +68,7 @@ describe('the wall around a worker', () => {
   });
 
   it('limits the data of a process to what it has and its budget', async function () {
-    const walls = findWalls();
+    const walls = await findWalls();
     if (walls.prlimit === undefined) this.skip();
     const child = spawn(process.execPath, ['-e', 'process.stdin.resume(); console.log(1)'], { stdio: 'pipe' });
     try {

@@ -164,12 +164,12 @@ export function enter(
   deadline: number,
   meta: string,
   text: string | undefined,
-): void {
+): number {
   const bytes = received();
   const operation = operations[index];
   if (operation === undefined || home === undefined) {
     putFailure(slot, 'INVALID_RESPONSE', `this revision has no operation number ${index}`);
-    return;
+    return 1;
   }
   const { operationId, handler } = operation;
   const call = new Call(slot, operationId, home, flags, attempt, id0, id1, id2, id3, deadline, meta, text, bytes);
@@ -177,13 +177,17 @@ export function enter(
   setRunning(call);
   try {
     const result = handler(new CallEvent(call), new CallContext(call));
-    if (isThenable(result)) void settle(call, result);
-    else finish(call, result);
+    if (isThenable(result)) {
+      void settle(call, result);
+      return 0;
+    }
+    finish(call, result);
   } catch (thrown) {
     fail(call, thrown);
   } finally {
     setRunning(undefined);
   }
+  return 1;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -63,7 +63,7 @@ export function reportThrown(message: string, thrown: unknown, subject: LogSubje
 
 /** Something threw that no call waits for. */
 export function reportUncaught(where: string, thrown: unknown): void {
-  reportThrown(`${where} threw`, thrown, undefined);
+  reportThrown(`uncaught in ${where}`, thrown, undefined);
 }
 
 /** `context.log`. */

@@ -19,6 +19,8 @@ interface Entry {
   readonly id: Buffer;
   readonly waitUs: number;
   readonly enteredMs: number;
+  /** When its func had returned, for a call that did not wait; else 0. */
+  leftMs: number;
   /** Unix ms on this machine. */
   readonly deadline: number;
   isAborted: boolean;
@@ -69,11 +71,12 @@ export class Calls {
     const enteredMs = performance.now();
     const slot = this.#free.pop() ?? this.#entries.length;
     const waitUs = Math.round((enteredMs - receivedMs) * 1000);
-    this.#entries[slot] = { tag, id, waitUs, enteredMs, deadline, isAborted: false };
+    const entry: Entry = { tag, id, waitUs, enteredMs, leftMs: 0, deadline, isAborted: false };
+    this.#entries[slot] = entry;
     this.#wakeBy(deadline);
     const text = this.#passBody(envelope, index, flags);
     try {
-      guest.enter(
+      const isDone = guest.enter(
         slot,
         envelope.operation(index),
         flags,
@@ -86,6 +89,7 @@ export class Calls {
         envelope.meta(index).toString(),
         text,
       );
+      if (isDone === 1) entry.leftMs = performance.now();
     } catch {
       // Never looked at: it is a guest's value. The bootstrap catches all but an overflow of the stack.
       this.#fail(slot, 'FUNC_ERROR', 'the func could not be run');
@@ -185,7 +189,8 @@ export class Calls {
   #put(slot: number, entry: Entry, status: number, flags: number, meta: string, body: Buffer | string): void {
     this.#entries[slot] = undefined;
     this.#free.push(slot);
-    const funcUs = Math.round((performance.now() - entry.enteredMs) * 1000);
+    const leftMs = entry.leftMs === 0 ? performance.now() : entry.leftMs;
+    const funcUs = Math.round((leftMs - entry.enteredMs) * 1000);
     this.#add(entry.tag, { id: entry.id, status, flags, waitUs: entry.waitUs, funcUs, meta, body });
   }
 

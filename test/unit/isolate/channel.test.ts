@@ -30,7 +30,7 @@ function createFed(maxFrameBytes: number): { socket: Socket; frames: Frame[]; en
   return { socket, frames, ends };
 }
 
-async function connectPair(): Promise<{ near: Socket; far: Socket; close(): void }> {
+async function connectPair(): Promise<{ near: Socket; far: Socket; close: () => void }> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const near = connect((server.address() as AddressInfo).port, '127.0.0.1');

@@ -71,7 +71,7 @@ describe('runner/isolate/guest/body', () => {
 
   it('gives every field and file of a multipart body back as it was', () => {
     const field = fc.tuple(
-      fc.string({ unit: fc.constantFrom(...'abcdef'), minLength: 1 }),
+      fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1 }),
       fc.uint8Array({ maxLength: 50 }),
     );
     fc.assert(

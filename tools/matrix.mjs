@@ -100,7 +100,7 @@ function runSuite(suite, folder) {
   const mocha = join(root, 'node_modules', 'mocha', 'bin', 'mocha.js');
   const inRoot = folder === undefined ? {} : { FUNCATRON_TEST_RABBIT_ROOT: folder, FUNCATRON_TEST_REDIS_ROOT: folder };
   const { FUNCATRON_TEST_AMQP_URL: _amqp, FUNCATRON_TEST_REDIS_URL: _redis, ...inherited } = process.env;
-  const child = spawn(process.execPath, [mocha, `test/${suite}/**/*.test.ts`], {
+  const child = spawn(process.execPath, [mocha, '--no-color', `test/${suite}/**/*.test.ts`], {
     cwd: root,
     // CI: a suite without its server fails instead of being skipped.
     env: { ...inherited, ...inRoot, CI: 'true' },

@@ -28,7 +28,7 @@ const SETUP_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 /** Soon enough for calls that wait for their reply, late enough for a broker all clients come back to at once. */
 const BACKOFF_CAP_MS = 2_000;
-/** A connection that lived this long starts the backoff anew. */
+/** A connection, or an attempt, that took this long starts the backoff anew. */
 const STABLE_MS = 1_000;
 
 /**
@@ -79,15 +79,13 @@ export class SupervisedConnection implements Closable {
 
   async #supervise(): Promise<void> {
     const { urls } = this.#options;
-    let attempt = 0;
-    while (!this.signal.aborted) {
-      const url = urls[attempt % urls.length] ?? '';
+    let failures = 0;
+    for (let node = 0; !this.signal.aborted; node = (node + 1) % urls.length) {
       const startedMs = performance.now();
-      await this.#live(url);
-      if (performance.now() - startedMs > STABLE_MS) attempt = 0;
+      await this.#live(urls[node] ?? '');
+      failures = performance.now() - startedMs > STABLE_MS ? 0 : failures + 1;
       // All nodes are tried before the wait grows.
-      await delay(backoffMs(Math.floor(attempt / urls.length), 50, BACKOFF_CAP_MS), this.signal);
-      attempt++;
+      await delay(backoffMs(Math.floor(failures / urls.length), 50, BACKOFF_CAP_MS), this.signal);
     }
   }
 
@@ -113,6 +111,7 @@ export class SupervisedConnection implements Closable {
         this.#current = undefined;
         onDown(reason);
       } finally {
+        this.#current = undefined;
         this.signal.removeEventListener('abort', hangUp);
       }
     } catch (error) {

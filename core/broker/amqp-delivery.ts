@@ -87,7 +87,8 @@ export class ConsumerChannel {
       this.#onDelivery(delivery);
     } catch (error) {
       // amqplib would close the channel, and with it everything else that is unsettled on it.
-      this.#log.error({ err: error, queue: message.fields.routingKey }, 'a delivery was not taken: rejected');
+      const { exchange, routingKey } = message.fields;
+      this.#log.error({ err: error, exchange, routingKey }, 'a delivery was not taken: rejected');
       delivery.reject();
     }
   }

@@ -24,6 +24,7 @@ interface Unconfirmed {
  * that no queue takes comes back before its confirm, without its number: so it carries it, as `app-id`.
  * Everything that waits for its confirm is bounded in count and bytes; above the bound a message is `refused`, like by
  * a full queue. That also bounds what amqplib buffers when the socket does not drain, or the broker blocks it.
+ * Publishing to an exchange that does not exist costs the channel: that message and all unconfirmed ones are `lost`.
  */
 export class Publisher {
   readonly #connection: SupervisedConnection;

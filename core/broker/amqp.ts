@@ -1,6 +1,6 @@
+import { newId } from '../id.ts';
 import { within } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
-import { newId } from '../id.ts';
 import type { Topology } from '../wire/topology.ts';
 import { brokerDown, channelError, ReplyCode, replyCodeOf, SetupChannels } from './amqp-channels.ts';
 import { SupervisedConnection, type Channel, type Connection } from './amqp-connection.ts';
@@ -8,6 +8,7 @@ import { QueueConsumer, type ConsumerHost } from './amqp-consumer.ts';
 import { AmqpDelivery } from './amqp-delivery.ts';
 import { Publisher } from './amqp-publisher.ts';
 import { RestartMarker } from './amqp-restart.ts';
+import { BrokerStatus } from './amqp-status.ts';
 import { declareOn, describeTopology, TopologyMemory } from './amqp-topology.ts';
 import type {
   Broker,
@@ -59,8 +60,7 @@ class AmqpBroker implements Broker {
   readonly #marker = new RestartMarker(newId());
   readonly #consumers = new Set<QueueConsumer>();
   readonly #host: ConsumerHost;
-  readonly #listeners = new Set<(change: BrokerChange) => void>();
-  #state: BrokerState = 'connecting';
+  readonly #status = new BrokerStatus();
   #restarted = false;
   #isBlocked = false;
   #lastFailure = '';
@@ -101,7 +101,7 @@ class AmqpBroker implements Broker {
   }
 
   get state(): BrokerState {
-    return this.#state;
+    return this.#status.state;
   }
 
   get server(): string | undefined {
@@ -115,31 +115,21 @@ class AmqpBroker implements Broker {
   }
 
   onState(listener: (change: BrokerChange) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#status.onState(listener);
   }
 
   ready(signal?: AbortSignal): Promise<boolean> {
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const look = (): void => {
-      if (this.#isUsable()) resolve(true);
-      else if (this.#state === 'closed' || signal?.aborted === true) resolve(false);
-    };
-    const stop = this.onState(look);
-    signal?.addEventListener('abort', look, { once: true });
-    look();
-    return promise.finally(() => {
-      stop();
-      signal?.removeEventListener('abort', look);
-    });
+    return this.#status.ready(signal);
   }
 
   async declare(topology: Topology): Promise<void> {
-    this.#topology.add(topology);
     const what = `declare ${describeTopology(topology)}`;
     try {
       await this.#use(what, (channel) => declareOn(channel, topology));
+      this.#topology.add(topology);
     } catch (error) {
+      // What the broker refused is not worth remembering, and must not replace what it took before.
+      if (replyCodeOf(error) === undefined) this.#topology.add(topology);
       throw channelError(what, error);
     }
   }
@@ -187,7 +177,7 @@ class AmqpBroker implements Broker {
     await this.#closeStep(() => Promise.all([...this.#consumers].map((consumer) => consumer.cancel())), CLOSE_STEP_MS);
     await this.#closeStep(() => this.#publisher.drained(), DRAIN_MS);
     await this.#closeStep(() => this.deleteQueue(this.#marker.queue), CLOSE_STEP_MS);
-    this.#change({ state: 'closed' });
+    this.#status.change({ state: 'closed' });
     await Promise.all([this.#consuming.close(), this.#publishing.close()]);
   }
 
@@ -246,21 +236,21 @@ class AmqpBroker implements Broker {
   }
 
   #announce(): void {
+    if (this.#closing !== undefined) return;
     if (this.#consuming.current === undefined || this.#publishing.current === undefined) return;
     this.#lastFailure = '';
     void this.#marker.set((message) => this.publish(message)); // never rejects; a lost marker reads as a restart
-    const wasDown = this.#state === 'down';
+    const wasDown = this.#status.state === 'down';
     const restarted = this.#restarted;
     this.#restarted = false;
     this.#log.info(wasDown ? { restarted } : {}, 'broker ready');
     const state = this.#isBlocked ? 'blocked' : 'ready';
-    this.#change(wasDown ? { state, restarted } : { state });
+    this.#status.change(wasDown ? { state, restarted } : { state });
   }
 
   #lost(reason: Error): void {
-    if (this.#state === 'closed') return;
-    if (this.#isUsable()) this.#log.warn({ reason: reason.message }, 'broker lost');
-    this.#change({ state: 'down' });
+    if (this.#status.isUp) this.#log.warn({ reason: reason.message }, 'broker lost');
+    this.#status.change({ state: 'down' });
   }
 
   #failed(address: string, reason: Error): void {
@@ -272,18 +262,8 @@ class AmqpBroker implements Broker {
 
   #blocked(isBlocked: boolean): void {
     this.#isBlocked = isBlocked;
-    if (!this.#isUsable()) return;
+    if (!this.#status.isUp) return;
     this.#log.warn(isBlocked ? 'broker blocks publishers' : 'broker takes messages again');
-    this.#change({ state: this.#isBlocked ? 'blocked' : 'ready' });
-  }
-
-  #isUsable(): boolean {
-    return this.#state === 'ready' || this.#state === 'blocked';
-  }
-
-  #change(change: BrokerChange): void {
-    if (change.state === this.#state) return;
-    this.#state = change.state;
-    for (const listener of this.#listeners) listener(change);
+    this.#status.change({ state: isBlocked ? 'blocked' : 'ready' });
   }
 }

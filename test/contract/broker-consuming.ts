@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Delivery } from '../../core/broker/broker.ts';
 import { until } from '../helpers/until.ts';
-import { send, texts, uniqueName, type Contract } from './broker-contract.ts';
+import { send, texts, uniqueName, type Contract } from './broker-messages.ts';
 
 /** The part of the broker contract about consumers. */
 export function describeConsuming(contract: Contract): void {

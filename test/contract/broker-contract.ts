@@ -1,15 +1,9 @@
 import assert from 'node:assert/strict';
-import {
-  MAX_BODY_BYTES,
-  type Broker,
-  type Delivery,
-  type MessageProperties,
-  type PublishOutcome,
-} from '../../core/broker/broker.ts';
+import { MAX_BODY_BYTES, type Broker, type MessageProperties } from '../../core/broker/broker.ts';
 import { newId } from '../../core/id.ts';
-import type { QueueSpec } from '../../core/wire/topology.ts';
 import { until } from '../helpers/until.ts';
 import { describeConsuming } from './broker-consuming.ts';
+import { send, uniqueName, type Contract } from './broker-messages.ts';
 import { describeQueues } from './broker-queues.ts';
 
 /** A broker to be held against the contract, freshly opened and ready. */
@@ -20,14 +14,6 @@ export interface BrokerUnderTest {
   another(): Promise<Broker>;
   /** Stops the broker itself and starts it again; the client to go on with, declared nothing, not necessarily a new one. */
   restart?(): Promise<Broker>;
-}
-
-/** What the suites of the contract share. */
-export interface Contract {
-  readonly broker: Broker;
-  another(): Promise<Broker>;
-  /** A queue of this test's own with these arguments; its name. */
-  queue(args?: QueueSpec['arguments'], name?: string): Promise<string>;
 }
 
 /** What every broker does. `open` gives a new client of one and the same broker each time. */
@@ -178,35 +164,4 @@ function describePublishing(contract: Contract): void {
     assert.deepEqual(new Set(await Promise.all(pending)), new Set(['accepted']));
     await contract.queue({ 'x-max-length': 5 }, queue);
   });
-}
-
-/** A name nobody else uses. */
-export function uniqueName(): string {
-  return `contract.${newId()}`;
-}
-
-/** Publishes text to a queue through the default exchange. */
-export function send(
-  broker: Broker,
-  queue: string,
-  text: string,
-  properties: MessageProperties = {},
-  mandatory = false,
-): Promise<PublishOutcome> {
-  return broker.publish({ exchange: '', routingKey: queue, body: Buffer.from(text), properties, mandatory });
-}
-
-/** The bodies of deliveries as text. */
-export function texts(deliveries: readonly Delivery[]): string[] {
-  return deliveries.map((delivery) => delivery.body.toString());
-}
-
-/** Takes everything out of a queue; the bodies as text. */
-export async function drain(broker: Broker, queue: string): Promise<string[]> {
-  const taken: Delivery[] = [];
-  for (;;) {
-    const delivery = await broker.take(queue);
-    if (delivery === undefined) return texts(taken);
-    taken.push(delivery);
-  }
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { Broker, MessageProperties } from '../../core/broker/broker.ts';
 import { CALL_EXCHANGE, eventTopology, UNROUTED_QUEUE } from '../../core/wire/topology.ts';
 import { until } from '../helpers/until.ts';
-import { drain, send, uniqueName, type Contract } from './broker-contract.ts';
+import { drain, send, uniqueName, type Contract } from './broker-messages.ts';
 
 /** The part of the broker contract about exchanges, and about what a queue's arguments mean. */
 export function describeQueues(contract: Contract): void {

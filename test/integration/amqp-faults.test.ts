@@ -162,6 +162,19 @@ describe('core/broker/amqp against a broker that fails', function () {
     assert.equal(broker.state, 'ready');
   });
 
+  it('declares again what the broker took, not what it refused', async () => {
+    await ready();
+    await declare();
+    const refused = { name: queue, durable: true, arguments: { 'x-max-length': 1 } };
+    await assert.rejects(broker.declare({ queues: [refused] }), { code: 'INTERNAL' });
+    await rabbit.server().ctl('delete_queue', queue);
+    await rabbit.server().ctl('close_all_connections', 'a test');
+    await until('it has noticed', () => changes.length > 1);
+    await ready();
+    await declare();
+    assert.ok(!lines.some((line) => line.msg.includes('refused')), JSON.stringify(lines));
+  });
+
   it('keeps publishing and consuming when a declaration, a probe or a publish is refused', async () => {
     await ready();
     await declare();
@@ -287,7 +300,8 @@ describe('core/broker/amqp against a broker that fails', function () {
 
   it('tries the other nodes of a cluster when one does not answer', async () => {
     await broker.close();
-    open({ urls: [`amqp://127.0.0.1:${await freePort()}`, proxy.through(rabbit.server().url())] });
+    const dead = [`amqp://127.0.0.1:${await freePort()}`, `amqp://127.0.0.1:${await freePort()}`];
+    open({ urls: [...dead, proxy.through(rabbit.server().url())] });
     await ready();
     await declare();
     assert.equal(await send('hello'), 'accepted');

@@ -160,7 +160,12 @@ export class Journal {
   /** Writes what is left and marks the end as clean, so that nothing comes back as redelivered without reason. */
   close(): void {
     this.commit();
-    this.#database.exec('PRAGMA user_version = 0');
+    try {
+      this.#database.exec('PRAGMA user_version = 0');
+    } catch (error) {
+      // Then the next start takes this end for a crash: everything comes back as redelivered, nothing is lost.
+      this.#log.warn({ err: error, file: this.#file }, 'the journal could not be marked as closed');
+    }
     this.#database.close();
   }
 

@@ -52,7 +52,7 @@ export interface WorkerEvents {
   onLog(line: Omit<LogLine, 'bundle' | 'revision' | 'runner'>): void;
   /** Something the guest asks its runner to do for it. The result crosses back; a rejection becomes the guest's error `{code, message}`. */
   onOperation(request: GuestOperation, signal: AbortSignal): Promise<GuestResult>;
-  /** The worker is gone, once, for whatever reason; calls it still held will never be answered by it. */
+  /** The worker is gone, once, for whatever reason; calls it still held will never be answered by it. Not told of one whose `start` rejects. */
   onExit(exit: WorkerExit): void;
 }
 

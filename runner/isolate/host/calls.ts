@@ -74,8 +74,8 @@ export class Calls {
     const entry: Entry = { tag, id, waitUs, enteredMs, leftMs: 0, deadline, isAborted: false };
     this.#entries[slot] = entry;
     this.#wakeBy(deadline);
-    const text = this.#passBody(envelope, index, flags);
     try {
+      const text = this.#passBody(envelope, index, flags);
       const isDone = guest.enter(
         slot,
         envelope.operation(index),
@@ -91,7 +91,7 @@ export class Calls {
       );
       if (isDone === 1) entry.leftMs = performance.now();
     } catch {
-      // Never looked at: it is a guest's value. The bootstrap catches all but an overflow of the stack.
+      // Never looked at: it is a guest's value. The bootstrap catches all but an overflow and a body it has no memory for.
       this.#fail(slot, 'FUNC_ERROR', 'the func could not be run');
     }
     if (this.#cancelled.size > 0 && this.#cancelled.delete(id.toString('hex'))) this.#abort(slot, 0);

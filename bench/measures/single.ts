@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { connect } from 'amqplib';
 import { createLog } from '../../core/log.ts';
 import { readArchive } from '../../core/bundle/archive.ts';
@@ -6,7 +7,7 @@ import { newId, parseId } from '../../core/id.ts';
 import { createProcessIsolate } from '../../runner/isolate/process.ts';
 import { benchArchive, openCluster } from '../cluster.ts';
 import { BODY, load } from '../load.ts';
-import { median } from '../processes.ts';
+import { median, root, start } from '../processes.ts';
 import { startBare } from './throughput.ts';
 
 export interface SingleResult {
@@ -52,28 +53,26 @@ export async function measureSingle(rounds: number, seconds: number): Promise<Si
   }
 }
 
-/** One request and reply through two queues, requester and responder on connections of their own, noDelay on. */
+/** One request and reply through two queues with amqplib alone: requester and responder are processes, noDelay is on. */
 async function amqpRoundTripMs(url: string, seconds: number): Promise<number> {
-  const [requester, responder] = await Promise.all([connect(url, { noDelay: true }), connect(url, { noDelay: true })]);
+  const work = `bench.${newId()}`;
+  const args = [join(root, 'bench/responder.mjs'), url, work];
+  const responder = await start(process.execPath, args, {}, (text) => text.includes('ready'));
+  const connection = await connect(url, { noDelay: true });
   try {
-    const asks = await requester.createChannel();
-    const answers = await responder.createChannel();
-    const { queue: work } = await answers.assertQueue('', { exclusive: true });
-    const { queue: replies } = await asks.assertQueue('', { exclusive: true });
-    // The responder's queue is exclusive to its connection: publishing to it from another one is allowed.
-    await answers.consume(work, (message) => message !== null && void answers.sendToQueue(replies, message.content), {
-      noAck: true,
-    });
+    const channel = await connection.createChannel();
+    const { queue: replies } = await channel.assertQueue('', { exclusive: true });
     let arrived = (): void => {};
-    await asks.consume(replies, () => arrived(), { noAck: true });
+    await channel.consume(replies, () => arrived(), { noAck: true });
     const body = Buffer.from(BODY);
     return await repeat(seconds, () => {
       const reply = new Promise<void>((resolve) => (arrived = resolve));
-      asks.sendToQueue(work, body);
+      channel.sendToQueue(work, body, { replyTo: replies });
       return reply;
     });
   } finally {
-    await Promise.all([requester.close(), responder.close()]);
+    await connection.close();
+    await responder.stop();
   }
 }
 

@@ -1,0 +1,11 @@
+// Answers every message of a queue with its own body, with amqplib alone: the other end of a raw request and reply.
+import { connect } from 'amqplib';
+
+const [url, queue] = process.argv.slice(2);
+const connection = await connect(url, { noDelay: true });
+const channel = await connection.createChannel();
+await channel.assertQueue(queue, { durable: true, arguments: { 'x-expires': 60_000 } });
+await channel.consume(queue, (message) => channel.sendToQueue(message.properties.replyTo, message.content), {
+  noAck: true,
+});
+process.stdout.write('ready\n');

@@ -1,6 +1,7 @@
 import type { Log } from '../log.ts';
 import type { ConsumeOptions, Consumer, Delivery, MessageProperties } from './broker.ts';
-import type { Entry, MemoryQueue, Receiver } from './memory-queue.ts';
+import type { Entry, Receiver } from './memory-entry.ts';
+import type { MemoryQueue } from './memory-queue.ts';
 
 /** What a consumer asks of the broker handle it belongs to. */
 export interface ConsumerOwner {
@@ -8,8 +9,6 @@ export interface ConsumerOwner {
   readonly log: Log;
   /** The entry is acknowledged. */
   release(entry: Entry): void;
-  /** The entry is rejected: to be dead-lettered or dropped. */
-  discard(queue: MemoryQueue, entry: Entry): void;
   /** Something may be deliverable in the next turn. */
   wake(queue: MemoryQueue): void;
   /** The consumer's queue was deleted. */
@@ -144,7 +143,7 @@ export class MemoryDelivery implements Delivery {
   reject(): void {
     const consumer = this.#claim();
     if (consumer === undefined) return;
-    if (this.source !== undefined) this.#owner.discard(this.source, this.entry);
+    this.source?.reject(this.entry);
     consumer.settle(this);
   }
 

@@ -1,7 +1,8 @@
 import type { Log } from '../log.ts';
 import { MAX_BODY_BYTES, type OutgoingMessage, type PublishOutcome } from './broker.ts';
+import type { Entry, Message, QueueOwner } from './memory-entry.ts';
 import type { Journal } from './memory-journal.ts';
-import type { Entry, MemoryQueue, Message, QueueOwner } from './memory-queue.ts';
+import type { MemoryQueue } from './memory-queue.ts';
 import { MemoryRouting } from './memory-routing.ts';
 
 /** How long acknowledgements wait for a transaction to share, in ms: after a crash in between they come back, redelivered. */
@@ -71,7 +72,7 @@ export class MemoryCore implements QueueOwner {
     });
   }
 
-  /** Returns the messages it held. */
+  /** Returns the messages it held. @throws BROKER_DOWN when the journal cannot be written */
   deleteQueue(name: string): number {
     const queue = this.routing.remove(name);
     if (queue === undefined) return 0;
@@ -87,8 +88,14 @@ export class MemoryCore implements QueueOwner {
   }
 
   expire(queue: MemoryQueue): void {
-    this.#log.debug({ queue: queue.spec.name }, 'an unused queue expired');
-    this.deleteQueue(queue.spec.name);
+    const { name } = queue.spec;
+    try {
+      this.deleteQueue(name);
+      this.#log.debug({ queue: name }, 'an unused queue expired');
+    } catch (error) {
+      this.#log.warn({ err: error, queue: name }, 'an unused queue could not be deleted; trying again later');
+      queue.touch();
+    }
   }
 
   /** The broker is through with an entry. */

@@ -31,6 +31,9 @@ const NUMBERS = {
   'x-delivery-limit': 0,
 } as const;
 
+/** What RabbitMQ refuses on a classic queue (406). */
+const QUORUM_ONLY = ['x-delivery-limit', 'x-dead-letter-strategy'];
+
 /**
  * Reads the arguments of a queue; those it does not know mean nothing, as in RabbitMQ.
  * @throws INTERNAL for a value RabbitMQ refuses, or one that only RabbitMQ can do
@@ -38,11 +41,15 @@ const NUMBERS = {
 export function readPolicy(spec: QueueSpec): QueuePolicy {
   const overflow = choice(spec, 'x-overflow', ['drop-head', 'reject-publish']);
   const type = choice(spec, 'x-queue-type', ['classic', 'quorum']);
+  const isQuorum = type === 'quorum';
+  for (const name of isQuorum ? [] : QUORUM_ONLY) {
+    if (spec.arguments[name] !== undefined) throw refused(spec, name, spec.arguments[name]);
+  }
   const strategy = choice(spec, 'x-dead-letter-strategy', ['at-most-once', 'at-least-once']);
   const exchange = spec.arguments['x-dead-letter-exchange'];
   const routingKey = spec.arguments['x-dead-letter-routing-key'];
   return {
-    isQuorum: type === 'quorum',
+    isQuorum,
     maxLength: limit(spec, 'x-max-length'),
     maxBytes: limit(spec, 'x-max-length-bytes'),
     overflow,
@@ -55,7 +62,8 @@ export function readPolicy(spec: QueueSpec): QueuePolicy {
         : {
             exchange: String(exchange),
             routingKey: routingKey === undefined ? undefined : String(routingKey),
-            isAtLeastOnce: strategy === 'at-least-once',
+            // RabbitMQ falls back to at-most-once where the queue itself may drop.
+            isAtLeastOnce: strategy === 'at-least-once' && overflow === 'reject-publish',
           },
   };
 }
@@ -78,6 +86,6 @@ function choice<T extends string>(spec: QueueSpec, name: string, choices: readon
 function refused(spec: QueueSpec, name: string, value: unknown): FuncatronError {
   return new FuncatronError(
     'INTERNAL',
-    `could not declare queue "${spec.name}": the embedded broker takes no ${name} of ${JSON.stringify(value)}`,
+    `could not declare queue "${spec.name}": the embedded broker takes no ${name} of ${JSON.stringify(value)} on it`,
   );
 }

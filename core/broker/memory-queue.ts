@@ -1,58 +1,13 @@
 import type { QueueSpec } from '../wire/topology.ts';
-import type { MessageProperties, QueueCounts } from './broker.ts';
+import type { QueueCounts } from './broker.ts';
 import { Deque } from './memory-deque.ts';
+import type { Entry, Message, QueueOwner, Receiver } from './memory-entry.ts';
 import { readPolicy, type QueuePolicy } from './memory-policy.ts';
 
 /** The longest wait a timer of Node can do, in ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Deliveries of one queue in one turn of the event loop; more wait for the next, so that sockets get their turn. */
 const DELIVERIES_PER_TURN = 512;
-
-/** A message as it was published; one for all the queues it went to. */
-export interface Message {
-  readonly exchange: string;
-  readonly routingKey: string;
-  readonly body: Buffer;
-  readonly properties: MessageProperties;
-}
-
-/** A message in one queue. */
-export interface Entry {
-  readonly message: Message;
-  /** Its row in the journal; 0 when it has none. */
-  readonly journalId: number;
-  /** Unix ms; `Infinity`: never. */
-  readonly expiresAt: number;
-  /** Grows along the queue, so that what comes back finds its place again. */
-  position: number;
-  /** How often a consumer died with it. */
-  returns: number;
-  redelivered: boolean;
-}
-
-/** Who takes deliveries; see `MemoryConsumer`. */
-export interface Receiver {
-  /** How many more deliveries it takes now. */
-  readonly room: number;
-  deliver(entry: Entry): void;
-  /** The queue was deleted under it. */
-  queueGone(): void;
-}
-
-/** What a queue asks of the broker it is in. */
-export interface QueueOwner {
-  now(): number;
-  /** The broker is through with the entry. */
-  release(entry: Entry): void;
-  /** The entry left the queue undelivered: to be dead-lettered or dropped. */
-  discard(queue: MemoryQueue, entry: Entry): void;
-  /** A consumer died with the entry; it is to be remembered across a restart. */
-  returned(entry: Entry): void;
-  /** Something may be deliverable in the next turn. */
-  wake(queue: MemoryQueue): void;
-  /** Nobody used the queue for as long as `x-expires` says. */
-  expire(queue: MemoryQueue): void;
-}
 
 /** One queue, with RabbitMQ's semantics for the arguments `core/wire/topology.ts` uses. Limits count what is ready, not what is delivered and unacknowledged. */
 export class MemoryQueue {
@@ -143,6 +98,12 @@ export class MemoryQueue {
     returned.sort((a, b) => b.position - a.position);
     for (const entry of returned) this.#unshift(entry);
     this.#owner.wake(this);
+  }
+
+  /** A consumer refused it: it is discarded, unless it went with its queue already. */
+  reject(entry: Entry): void {
+    if (this.#isStopped) this.#owner.release(entry);
+    else this.#owner.discard(this, entry);
   }
 
   /** Takes the first message that has not expired. */

@@ -1,8 +1,10 @@
 import { FuncatronError } from '../errors.ts';
 import type { BindingSpec, ExchangeSpec, QueueSpec, Topology } from '../wire/topology.ts';
+import type { QueueOwner } from './memory-entry.ts';
 import { MemoryExchange } from './memory-exchange.ts';
-import type { Journal, JournalContent } from './memory-journal.ts';
-import { MemoryQueue, type QueueOwner } from './memory-queue.ts';
+import type { Journal } from './memory-journal.ts';
+import type { JournalContent } from './memory-journal-file.ts';
+import { MemoryQueue } from './memory-queue.ts';
 
 const NO_QUEUES: readonly MemoryQueue[] = [];
 

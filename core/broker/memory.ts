@@ -17,8 +17,9 @@ import type {
 } from './broker.ts';
 import { MemoryConsumer, MemoryDelivery, type ConsumerOwner } from './memory-consumer.ts';
 import { MemoryCore } from './memory-core.ts';
+import type { Entry } from './memory-entry.ts';
 import { openJournal } from './memory-journal.ts';
-import type { Entry, MemoryQueue } from './memory-queue.ts';
+import type { MemoryQueue } from './memory-queue.ts';
 
 const DEFAULT_MAX_BYTES = 1024 * 1024 * 1024;
 
@@ -62,6 +63,7 @@ class MemoryConnection implements MemoryBroker, ConsumerOwner {
   readonly #others = new Set<MemoryConnection>();
   readonly #listeners = new Set<(change: BrokerChange) => void>();
   readonly #closing = new AbortController();
+  #closed: Promise<void> | undefined;
 
   constructor(core: MemoryCore, log: Log, onClose: () => void) {
     this.#core = core;
@@ -136,14 +138,9 @@ class MemoryConnection implements MemoryBroker, ConsumerOwner {
     return this.#core.deleteQueue(queue);
   }
 
-  async close(): Promise<void> {
-    if (!this.isOpen) return;
-    for (const other of this.#others) await other.close();
-    this.#closing.abort();
-    for (const consumer of this.#consumers) consumer.die();
-    this.#consumers.clear();
-    this.#onClose();
-    for (const listener of this.#listeners) listener({ state: 'closed' });
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
   }
 
   wake(queue: MemoryQueue): void {
@@ -154,10 +151,6 @@ class MemoryConnection implements MemoryBroker, ConsumerOwner {
     this.#core.release(entry);
   }
 
-  discard(queue: MemoryQueue, entry: Entry): void {
-    this.#core.discard(queue, entry);
-  }
-
   /** As on a RabbitMQ connection: declared again where it was declared here, else the consumer is over. */
   queueGone(consumer: MemoryConsumer): void {
     void this.#resume(consumer);
@@ -165,6 +158,15 @@ class MemoryConnection implements MemoryBroker, ConsumerOwner {
 
   finished(consumer: MemoryConsumer): void {
     this.#consumers.delete(consumer);
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort();
+    for (const other of this.#others) await other.close();
+    for (const consumer of this.#consumers) consumer.die();
+    this.#consumers.clear();
+    this.#onClose();
+    for (const listener of this.#listeners) listener({ state: 'closed' });
   }
 
   /** Never rejects. */

@@ -94,9 +94,10 @@ describe('core/broker/memory and its journal', () => {
   it('refuses events while the disk is full, loses none it accepted, and goes on when there is space', function () {
     this.timeout(60_000);
     // A file system of 5 MiB in a mount namespace of the child's own: gone with it.
-    const script = `mount -t tmpfs -o size=5m none ${folder} && exec ${process.execPath} ${fixture('full-disk.ts')} ${folder}`;
-    const child = spawnSync('unshare', ['--map-root-user', '--mount', 'sh', '-c', script], { encoding: 'utf8' });
-    if (child.error !== undefined || /unshare|mount:/.test(child.stderr)) {
+    const mount = `mount -t tmpfs -o size=5m none ${folder}`;
+    const script = `${mount} && exec ${process.execPath} ${fixture('full-disk.ts')} ${folder}`;
+    const child = spawnSync('sh', ['-c', `unshare --map-root-user --mount sh -c '${script}'`], { encoding: 'utf8' });
+    if (/unshare|mount:/.test(child.stderr)) {
       process.stderr.write(`\n  SKIPPED: no small file system can be mounted here: ${child.stderr}\n`);
       this.skip();
     }

@@ -158,9 +158,10 @@ describe('core/broker/memory', () => {
   });
 
   it('keeps trying where a dead letter has to go at least once', async function () {
-    const safe = { 'x-dead-letter-strategy': 'at-least-once', 'x-dead-letter-exchange': '' };
-    await declare('q', { ...safe, 'x-dead-letter-routing-key': 'later', 'x-message-ttl': 5 });
-    await declare('fickle', { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'later', 'x-message-ttl': 5 });
+    const deadLetters = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'later', 'x-message-ttl': 5 };
+    const atLeastOnce = { 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' };
+    await declare('q', { 'x-queue-type': 'quorum', ...deadLetters, ...atLeastOnce });
+    await declare('fickle', deadLetters);
     await send('fickle', 'dropped');
     await until('it expired', async () => (await messages('fickle')) === 0);
     await send('q', 'kept');
@@ -230,6 +231,7 @@ describe('core/broker/memory', () => {
     await assert.rejects(broker.declare({ bindings: [binding] }), { code: 'INTERNAL', message: /exchange "none"/ });
     await assert.rejects(declare('q', { 'x-max-length': -1 }), { code: 'INTERNAL', message: /x-max-length of -1/ });
     await assert.rejects(declare('q', { 'x-overflow': 'reject-publish-dlx' }), { code: 'INTERNAL' });
+    await assert.rejects(declare('q', { 'x-delivery-limit': 3 }), { code: 'INTERNAL' }, 'a classic queue has none');
     assert.equal(await broker.probe('q'), undefined);
   });
 

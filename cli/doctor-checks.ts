@@ -32,8 +32,13 @@ const OFFSET_MS = 100;
 /** Everything, side by side; never throws: what cannot be checked is a finding. */
 export async function checkAll(config: Config): Promise<readonly Finding[]> {
   const log = createLog({ level: 'silent', role: 'doctor' });
-  const remote = await Promise.all([withBroker(config, log), checkStore(config, log), checkTron(config)]);
-  return [checkNode(), checkIsolate(), ...remote.flat()];
+  const [isolate, ...remote] = await Promise.all([
+    checkIsolate(),
+    withBroker(config, log),
+    checkStore(config, log),
+    checkTron(config),
+  ]);
+  return [checkNode(), isolate, ...remote.flat()];
 }
 
 function checkNode(): Finding {
@@ -47,8 +52,8 @@ function checkNode(): Finding {
   };
 }
 
-function checkIsolate(): Finding {
-  const { setpriv, prlimit } = findWalls();
+async function checkIsolate(): Promise<Finding> {
+  const { setpriv, prlimit } = await findWalls();
   const missing = [...(setpriv === undefined ? ['setpriv'] : []), ...(prlimit === undefined ? ['prlimit'] : [])];
   if (missing.length === 0) return { name: 'isolate', state: 'ok', text: 'setpriv and prlimit are there' };
   return {

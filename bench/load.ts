@@ -61,7 +61,7 @@ export async function load(
 }
 
 /** Standard output of a program that ends well; throws with its error output otherwise. */
-export function output(command: string, args: readonly string[]): Promise<string> {
+function output(command: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let out = '';

@@ -12,7 +12,7 @@ export interface RouteTable {
 }
 
 /** The operations of one bundle that answer a host, path and method: one for each revision with a weight. */
-export class Route {
+class Route {
   readonly #first: RouteOption;
   readonly #others: RouteOption[] = [];
   #total: number;

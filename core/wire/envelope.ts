@@ -28,13 +28,11 @@ import { FuncatronError } from '../errors.ts';
  */
 /** Bytes of a call id. Stands here and not with the maker of ids, which needs node:crypto: workers read envelopes and start faster without it. */
 export const ID_BYTES = 16;
-export const WIRE_VERSION = 1;
+const WIRE_VERSION = 1;
 export const KIND_CALLS = 1;
 export const KIND_REPLIES = 2;
 export const HEADER_BYTES = 4;
 export const RECORD_BYTES = 36;
-/** Most calls one envelope can hold. */
-export const MAX_COUNT = 0xffff;
 
 export const CallFlag = {
   /** The call may be run again when a runner died with it (GET HEAD PUT DELETE OPTIONS, or declared idempotent). */

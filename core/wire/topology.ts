@@ -35,11 +35,11 @@ export interface Topology {
 
 export const CALL_EXCHANGE = 'funcatron.call';
 export const STATE_EXCHANGE = 'funcatron.state';
-export const CANCEL_EXCHANGE = 'funcatron.cancel';
+const CANCEL_EXCHANGE = 'funcatron.cancel';
 export const LOG_EXCHANGE = 'funcatron.log';
 export const REPORT_QUEUE = 'funcatron.report';
 export const COMMAND_QUEUE = 'funcatron.command';
-export const UNROUTED_EXCHANGE = 'funcatron.unrouted';
+const UNROUTED_EXCHANGE = 'funcatron.unrouted';
 export const UNROUTED_QUEUE = 'funcatron.unrouted';
 export const UNROUTED_DEAD_QUEUE = 'funcatron.unrouted.dead';
 

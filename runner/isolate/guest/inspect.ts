@@ -119,7 +119,7 @@ function nameOf(value: object): string {
 }
 
 /** `TypeError: message` with the stack's lines that lie in the bundle, and the causes; never throws. */
-export function describeError(thrown: unknown): string {
+function describeError(thrown: unknown): string {
   const { name, message, stack } = errorOf(thrown);
   return stack === '' ? `${name}: ${message}` : `${name}: ${message}\n${stack}`;
 }

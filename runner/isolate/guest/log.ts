@@ -22,7 +22,7 @@ export function setRunning(subject: LogSubject | undefined): void {
 }
 
 /** Writes a line; drops and counts it when there are too many in one turn. Never throws. */
-export function write(level: Level, message: string, fields: unknown, subject: LogSubject | undefined): void {
+function write(level: Level, message: string, fields: unknown, subject: LogSubject | undefined): void {
   if (!mayLog()) return;
   const dropped = takeDropped();
   putLog(

@@ -50,7 +50,7 @@ export function abandon(id: number): void {
   if (pending.delete(id)) putNote(Out.opCancel, id, '');
 }
 
-export function operationError(code: string, message: string): Error {
+function operationError(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });
 }
 

@@ -126,8 +126,10 @@ export class MemoryCore implements QueueOwner {
   /** Settles what was published, writes what was acknowledged, and stops. Idempotent. */
   close(): void {
     if (this.#isClosed) return;
+    clearImmediate(this.#turn);
     this.#work();
     this.#isClosed = true;
+    // A dead letter that set off only now is still where it was, in the journal.
     clearImmediate(this.#turn);
     clearTimeout(this.#ackTimer);
     clearTimeout(this.#stuckTimer);

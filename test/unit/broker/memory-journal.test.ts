@@ -125,6 +125,20 @@ describe('core/broker/memory-journal', () => {
     assert.equal(await broker.publish(message), 'returned');
   });
 
+  it('loses no dead letter that sets off while it closes', async () => {
+    await broker.declare(eventTopology('orders'));
+    for (const text of ['1', '2', '3']) await send('ev.orders', text, { persistent: true });
+    const closed = Promise.withResolvers<void>();
+    await broker.consume('ev.orders', { prefetch: 3 }, (delivery) => {
+      delivery.reject();
+      if (delivery.body.toString() === '2') closed.resolve(broker.close());
+    });
+    await closed.promise;
+    broker = await open();
+    const all = [...(await drain('ev.orders')), ...(await drain('dead.orders'))].map(([text]) => text);
+    assert.deepEqual(all.toSorted(), ['1', '2', '3']);
+  });
+
   it('wakes retries that waited through a restart, and keeps dead letters', async () => {
     await broker.declare(eventTopology('orders'));
     await broker.declare(retryTopology('orders', 1_000));

@@ -17,8 +17,6 @@ export type Command =
 
 /** What a command leads to. */
 export interface Outcome {
-  /** Whether the deployed revision was there before. */
-  readonly isKnown?: boolean;
   /** What is live now. */
   readonly live?: Weights;
   /** Revisions that still drain. */

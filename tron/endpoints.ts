@@ -9,7 +9,7 @@ import type { Answer, ApiRequest, Endpoint } from './endpoint.ts';
 import { invoke } from './invoke.ts';
 import type { Logs } from './logs.ts';
 import type { BundleEntry, Weights } from './bundle-entry.ts';
-import { readRegistry, requireBundle, requireRevision, type RegistryState } from './registry.ts';
+import { findBundle, readRegistry, requireBundle, requireRevision, type RegistryState } from './registry.ts';
 import type { Replies } from './replies.ts';
 import { receiveUpload } from './upload.ts';
 import { viewBundle, viewFrontend, viewOperations, viewRoutes, viewRunner } from './views.ts';
@@ -49,12 +49,14 @@ export function createEndpoints(options: EndpointOptions): Readonly<Record<strin
   async function deploy({ query, stream }: ApiRequest): Promise<Answer> {
     const digest = query['digest'] as string | undefined;
     const { record, packed, warnings } = await receiveUpload(stream, digest);
-    await repository.putArchive(record, packed);
     const bundle = record.manifest.name;
+    // Before the leader acts: a leader that takes over a half-done deploy finds the revision already there.
+    const [state] = await Promise.all([readRegistry(store), repository.putArchive(record, packed)]);
+    const isKnown = findBundle(state, bundle)?.revisions.some((entry) => entry.digest === record.digest) === true;
     const goLive = query['live'] !== false;
-    const { isKnown } = await execute({ type: 'deploy', bundle, digest: record.digest, goLive });
+    await execute({ type: 'deploy', bundle, digest: record.digest, goLive });
     return {
-      status: isKnown === true ? 200 : 201,
+      status: isKnown ? 200 : 201,
       json: {
         bundle,
         revision: record.revision,

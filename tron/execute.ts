@@ -74,15 +74,10 @@ export class Executor {
     const { registry, repository } = this.#leading;
     const record = await repository.record(command.digest);
     if (record === undefined) throw new FuncatronError('NOT_FOUND', `the archive ${command.digest} is not stored`);
-    const known = findBundle(registry.state, command.bundle)?.revisions.some(
-      (entry) => entry.digest === command.digest,
-    );
     // Kept even when it cannot go live: what is in the store is in the list.
     await registry.update((state) => addRevision(state, record));
-    const isKnown = known === true;
-    if (!command.goLive) return { isKnown };
-    const outcome = await this.#change(id, command.bundle, 'deploy', () => ({ [record.revision]: 100 }));
-    return { ...outcome, isKnown };
+    if (!command.goLive) return {};
+    return await this.#change(id, command.bundle, 'deploy', () => ({ [record.revision]: 100 }));
   }
 
   async #change(

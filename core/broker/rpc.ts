@@ -135,11 +135,15 @@ export class Rpc implements Closable {
     this.#flushSoon();
   }
 
-  /** At the end of the turn: the poll phase has then read every socket, which a microtask would not wait for. */
+  /**
+   * At the end of the turn: the poll phase has then read every socket, which a microtask would not wait for. A call
+   * that is alone has nobody to wait for, and leaves one iteration of the event loop earlier.
+   */
   #flushSoon(): void {
     if (this.#flushDue) return;
     this.#flushDue = true;
-    setImmediate(this.#onFlush);
+    if (this.#waiting.size === 1) process.nextTick(this.#onFlush);
+    else setImmediate(this.#onFlush);
   }
 
   #flush(): void {

@@ -1,7 +1,6 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import SwaggerParser from '@apidevtools/swagger-parser';
 import { FuncatronError, type Problem } from '../errors.ts';
 import type { Json, JsonObject } from './api.ts';
 import { parseDocument, refusal, type SourceDocument } from './document.ts';
@@ -26,6 +25,8 @@ export async function bundleRefs(folder: string, file: string): Promise<string> 
   // Without an edition and paths there is nothing to bring together; the loader says what is missing.
   const isDocument = typeof editionOf(source.value) === 'string' && memberOf(source.value, 'paths') !== undefined;
   if (!checkReferences(source, file) || !isDocument) return text;
+  // Most documents refer to no file, and loading it takes longer than reading them.
+  const { default: SwaggerParser } = await import('@apidevtools/swagger-parser');
   // ref-parser wraps what its plug-ins throw in errors of its own, which name absolute paths.
   let refused: FuncatronError | undefined;
   const keepRefusal = (error: unknown): never => {

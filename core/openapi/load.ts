@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Manifest } from '../bundle/manifest.ts';
 import { type ManifestReading, readManifest } from '../bundle/read-manifest.ts';
 import type { Problem } from '../errors.ts';
@@ -35,7 +36,8 @@ export interface LoadOptions {
 
 /**
  * Reads a Swagger 2.0, OpenAPI 3.0 or 3.1 document in YAML or JSON. Reads nothing but `text`: references to files and
- * URLs are refused. Throws `INVALID_BUNDLE` whose `data.problems` are all problems, each with pointer, file, line and column.
+ * URLs are refused. Lets other work run between its steps: a document of 1 MiB takes seconds, and Tron has a lease to keep.
+ * Throws `INVALID_BUNDLE` whose `data.problems` are all problems, each with pointer, file, line and column.
  */
 export async function loadApi(text: string, options: LoadOptions): Promise<LoadedApi> {
   const parsed = parseDocument(text, options.file);
@@ -43,10 +45,13 @@ export async function loadApi(text: string, options: LoadOptions): Promise<Loade
   const source = options.original === undefined ? parsed : parseDocument(options.original, options.file);
   const edition = editionOf(document);
   if (typeof edition !== 'string') throw refuse(source, options.file, [edition]);
-  const problems: Problem[] = [...(await checkEdition(document, edition)), ...findReferences(document)];
+  await setImmediate();
+  const problems: Problem[] = [...checkEdition(document, edition)];
+  await setImmediate();
+  problems.push(...findReferences(document));
   const reading = readManifest(document);
   problems.push(...reading.problems);
-  const { api, warnings } = buildApi(document, edition, reading, problems, options.exports);
+  const { api, warnings } = await buildApi(document, edition, reading, problems, options.exports);
   // A document with problems may hold schemas no compiler can take; one without must compile.
   if (problems.length === 0) problems.push(...(await compileAll(api)));
   if (problems.length > 0) throw refuse(source, options.file, problems);
@@ -58,13 +63,13 @@ export async function loadApi(text: string, options: LoadOptions): Promise<Loade
   };
 }
 
-function buildApi(
+async function buildApi(
   document: JsonObject,
   edition: Edition,
   reading: ManifestReading,
   problems: Problem[],
   exports: readonly string[] | undefined,
-): { readonly api: Api; readonly warnings: readonly Problem[] } {
+): Promise<{ readonly api: Api; readonly warnings: readonly Problem[] }> {
   const dialect = edition === '3.1' ? '2020-12' : 'draft-04';
   const home = edition === '2.0' ? '/definitions' : '/components/schemas';
   const schemas = createSchemaCollector(document, dialect, home, problems);
@@ -73,12 +78,14 @@ function buildApi(
   const sites = sitesOf(document, problems);
   const basePath = readBasePath(reader, edition, problems);
   problems.push(...lintPaths(document, sites, basePath));
-  const operations = sites.map((site): ApiOperation => {
+  const operations: ApiOperation[] = [];
+  for (const site of sites) {
+    await setImmediate();
     const settings = reading.operation(site.operation, site.pointer, problems);
     const operation = buildOperation(context, reader, site, settings);
     problems.push(...lintOperation(site, operation, exports));
-    return operation;
-  });
+    operations.push(operation);
+  }
   const info = objectAt(document, 'info');
   const api: Api = {
     title: textAt(info, 'title') ?? '',

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { FuncatronError } from '../../../core/errors.ts';
+import { editionValidator } from '../../../core/openapi/edition-schema.ts';
 import { loadApi, type LoadOptions } from '../../../core/openapi/load.ts';
 
 const HEAD = `openapi: 3.1.0
@@ -297,6 +298,27 @@ components: { schemas: { Order: {} } }
       problems.filter((problem) => !problem.startsWith('4:3 /paths/~1a')),
       [],
     );
+  });
+
+  it('lets other work run while it builds, and again while it compiles, each operation', async () => {
+    const operations = 50;
+    const paths = Array.from({ length: operations }, (_, n) => `  /a${n}: { get: { operationId: a${n}, ${OK} } }`);
+    let turns = 0;
+    let isLoading = true;
+    const count = (): void => {
+      turns++;
+      if (isLoading) setImmediate(count);
+    };
+    setImmediate(count);
+    await loadApi(`${HEAD}paths:\n${paths.join('\n')}\n`, { file: 'f.yaml' });
+    isLoading = false;
+    assert.ok(turns >= 2 * operations, `${turns} turns`);
+  });
+
+  it('makes the validator of an edition once in a process', () => {
+    for (const edition of ['2.0', '3.0', '3.1'] as const) {
+      assert.equal(editionValidator(edition), editionValidator(edition));
+    }
   });
 
   it('warns where the document asks for what this version does not do', async () => {

@@ -33,15 +33,14 @@ export interface PackedBundle extends ArchiveId {
 export async function packBundle(folder: string): Promise<PackedBundle> {
   const root = resolve(folder);
   const file = findDocument(root);
-  const text = await bundleRefs(root, file);
+  const [original, text] = await Promise.all([readFile(join(root, file), 'utf8'), bundleRefs(root, file)]);
   // With other files brought in, lines are no longer the author's.
-  const isOwnText = text === (await readFile(join(root, file), 'utf8'));
-  const source = isOwnText ? file : `${file} (with its references)`;
-  const { api, manifest, document, warnings: ofDocument } = await loadApi(text, { file: source });
+  const source = text === original ? { file } : { file, original };
+  const { api, manifest, document, warnings: ofDocument } = await loadApi(text, source);
   const { code, map, exports, warnings: ofCode } = await packCode(root, manifest.entry);
   const isComplete = api.operations.every(({ handler }) => exports.includes(handler));
   // Read again, now that it is known what the code exports: this throws, and says where each operation stands.
-  if (!isComplete) await loadApi(text, { file: source, exports });
+  if (!isComplete) await loadApi(text, { ...source, exports });
   const files = new Map([
     [DOCUMENT_FILE, Buffer.from(`${JSON.stringify(document, null, 2)}\n`)],
     [CODE_FILE, Buffer.from(code)],

@@ -255,6 +255,16 @@ describe('core/bundle/pack', () => {
     assert.match(document, /"integer"/);
   });
 
+  it('says where in the author’s document a problem stands, also when files were brought in', async () => {
+    const path = 'get:\n  operationId: getA\n  responses: { "200": { description: ok } }\n  summary: 5\n';
+    const document = DOCUMENT.slice(0, DOCUMENT.indexOf('    get:')).concat('    $ref: ./a.yaml\n');
+    const places = (problems: readonly Problem[]) => problems.map(({ file, line, column }) => ({ file, line, column }));
+    const folder = write({ 'funcatron.yaml': document, 'a.yaml': path, 'index.ts': 'export const getB = () => 1;' });
+    assert.deepEqual(places(await problemsOf(folder)), [{ file: 'funcatron.yaml', line: 4, column: 3 }]);
+    write({ 'a.yaml': path.slice(0, path.indexOf('  summary')) });
+    assert.deepEqual(places(await problemsOf(folder)), [{ file: 'funcatron.yaml', line: 4, column: 3 }]);
+  });
+
   it('packs for web APIs: the browser build of a package, NODE_ENV and global filled in', async () => {
     const folder = write({
       'funcatron.yaml': DOCUMENT,

@@ -1,8 +1,6 @@
 import { join } from 'node:path';
 import { FuncatronError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { openRedisStore } from './redis.ts';
-import { openSqliteStore } from './sqlite.ts';
 import type { Store } from './store.ts';
 
 /**
@@ -14,10 +12,12 @@ import type { Store } from './store.ts';
 export async function openStore(url: string, options: { dataDir: string; log: Log; role: string }): Promise<Store> {
   const log = options.log.child({ part: 'store' });
   if (url === 'sqlite:') {
+    const { openSqliteStore } = await import('./sqlite.ts');
     return openSqliteStore({ file: join(options.dataDir, 'store.sqlite'), log });
   }
   const parsed = URL.parse(url);
   if (parsed?.protocol === 'redis:' || parsed?.protocol === 'rediss:') {
+    const { openRedisStore } = await import('./redis.ts');
     return openRedisStore({ url, log, connectionName: `funcatron-${options.role}` });
   }
   // The URL may hold a password: only its scheme is shown.

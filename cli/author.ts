@@ -66,7 +66,8 @@ async function init(folder: string, givenName: string | undefined, terminal: Ter
     await writeFile(join(root, file), text);
     terminal.out(join(folder, file));
   }
-  terminal.say(`\nnext:  funcatron deploy ${folder}     (a cluster: funcatron up)`);
+  const quoted = /^[\w./-]+$/.test(folder) ? folder : `'${folder}'`;
+  terminal.say(`\nnext:  funcatron deploy ${quoted}     (a cluster: funcatron up)`);
 }
 
 async function validate(folder: string, json: boolean, terminal: Terminal): Promise<void> {

@@ -57,11 +57,17 @@ async function list(options: Options, terminal: Terminal): Promise<void> {
   const rows = bundles.map((one) => [
     one.bundle,
     formatWeights(one.live),
-    `${one.host ?? ''}${one.basePath || '/'}`,
-    one.revisions.some(({ ready, weight }) => weight > 0 && ready > 0) ? 'serving' : 'no runner has it',
+    one.basePath === undefined ? '' : `${one.host ?? ''}${one.basePath || '/'}`,
+    stateOf(one),
   ]);
   if (rows.length === 0) terminal.say('no bundles\nnext:  funcatron deploy <folder>');
   else terminal.out(formatTable(['bundle', 'live', 'address', 'state'], rows));
+}
+
+function stateOf({ revisions }: Bundle): string {
+  const live = revisions.filter(({ weight }) => weight > 0);
+  if (live.length === 0) return 'not live';
+  return live.some(({ ready }) => ready > 0) ? 'serving' : 'no runner has it';
 }
 
 async function describe(name: string, options: Options, terminal: Terminal): Promise<void> {

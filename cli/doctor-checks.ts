@@ -12,6 +12,7 @@ import { listenerQueue, listenerTopology, stateExchange } from '../core/wire/top
 import { findWalls } from '../runner/isolate/launch.ts';
 import type { Bundle } from './answers.ts';
 import { openClient } from './client.ts';
+import { hintOf } from './failure.ts';
 
 /** What one check found. */
 export interface Finding {
@@ -178,8 +179,8 @@ async function checkTron(config: Config): Promise<readonly Finding[]> {
       { name: 'tron', state: 'ok', text: `${client.url} answers and takes the token; ${bundles.length} bundles` },
     ];
   } catch (error) {
-    const { code } = toFuncatronError(error);
-    if (code !== 'TRON_DOWN') return [failure('tron', error, 'check --token')];
+    const known = toFuncatronError(error);
+    if (known.code !== 'TRON_DOWN') return [bad('tron', known.message, hintOf(known) ?? 'check --token')];
     const ports = [
       { port: config.httpPort, flag: '--http-port' },
       { port: config.tronPort, flag: '--tron-port' },

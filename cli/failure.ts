@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { type ErrorCode, type Problem, toFuncatronError } from '../core/errors.ts';
+import { type ErrorCode, type FuncatronError, type Problem, toFuncatronError } from '../core/errors.ts';
 import type { Terminal } from './terminal.ts';
 
 /** What the process ends with; documented in `funcatron --help`. */
@@ -10,7 +10,8 @@ const UNREACHABLE: readonly ErrorCode[] = ['TRON_DOWN', 'BROKER_DOWN', 'STORE_DO
 
 /** What to do here about errors whose own hint is for programs. */
 const OWN_HINTS: Partial<Record<ErrorCode, string>> = {
-  UNAUTHENTICATED: 'pass --token, set FUNCATRON_TOKEN, or name the data folder of that tron: --data <path>',
+  UNAUTHENTICATED:
+    'pass --token, set FUNCATRON_TOKEN, or name the data folder of that tron (`.funcatron` where it was started): --data <path>',
 };
 
 /** What to do next about errors that carry no hint of their own. */
@@ -21,7 +22,9 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   BROKER_DOWN: 'check that the broker runs: `funcatron doctor`',
   NO_LEADER: 'a new one is elected within seconds: run this again',
   DEPLOY_FAILED: 'look at `funcatron logs`; the revision before goes on serving',
-  NOT_FOUND: '`funcatron ls` lists the bundles, `funcatron versions <bundle>` their revisions',
+  NOT_FOUND:
+    '`funcatron ls` lists the bundles, `funcatron describe <bundle>` its operations, `funcatron versions <bundle>` its revisions',
+  NO_ROUTE: 'a frontend answers there; the management API has a port of its own, 8081 by default: --tron-url',
   INTERNAL: 'this is a defect in funcatron: please report it with the lines above',
 };
 
@@ -44,9 +47,16 @@ export function printFailure(terminal: Terminal, thrown: unknown): void {
   if (error.code === 'INTERNAL' && error.cause instanceof Error) {
     terminal.say(terminal.paint('dim', error.cause.stack ?? ''));
   }
-  const { hint: given, problems } = error.data;
-  const hint = OWN_HINTS[error.code] ?? given ?? (problems === undefined ? HINTS[error.code] : undefined);
+  const hint = hintOf(error);
   if (hint !== undefined) terminal.say(`  → ${hint}`);
+}
+
+/** What to do next, in the words of the command line. */
+export function hintOf({ code, data }: FuncatronError): string | undefined {
+  const own = data.problems === undefined ? HINTS[code] : undefined;
+  // A hint that names a request is for callers of the management API.
+  const given = own !== undefined && data.hint?.includes('/v1/') ? undefined : data.hint;
+  return OWN_HINTS[code] ?? given ?? own;
 }
 
 /** `  funcatron.yaml:12:5  message (#/paths/…)` and below it what to do; a request's problem begins with its pointer. */

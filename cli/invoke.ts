@@ -8,9 +8,9 @@ import { addSettings, CLIENT_SETTINGS, readSettings } from './settings.ts';
 import { type Terminal, withProgress } from './terminal.ts';
 
 interface Options extends Readonly<Record<string, unknown>> {
-  readonly path: readonly string[];
-  readonly query: readonly string[];
-  readonly header: readonly string[];
+  readonly path?: readonly string[];
+  readonly query?: readonly string[];
+  readonly header?: readonly string[];
   readonly body?: string;
   readonly type: string;
   readonly revision?: string;
@@ -23,9 +23,9 @@ export function registerInvoke(program: Command, terminal: Terminal): void {
     .description('Call an operation over the queue, without a frontend.')
     .argument('<bundle>')
     .argument('<operation>', 'its operationId')
-    .option('-p, --path <name=value>', 'a path parameter; may be given again', collect, [])
-    .option('-q, --query <name=value>', 'a query parameter; may be given again', collect, [])
-    .option('-H, --header <name=value>', 'a header; may be given again', collect, [])
+    .option('-p, --path <name=value>', 'a path parameter; may be given again', collect)
+    .option('-q, --query <name=value>', 'a query parameter; may be given again', collect)
+    .option('-H, --header <name=value>', 'a header; may be given again', collect)
     .option('-b, --body <text>', 'the body; @file reads a file, - reads stdin')
     .option('--type <type>', 'content type of the body', 'application/json')
     .option('--revision <revision>', 'call this revision, live or not')
@@ -55,12 +55,12 @@ async function invoke(bundle: string, operation: string, options: Options, termi
   process.exitCode = EXIT.failed;
 }
 
-function collect(value: string, before: readonly string[]): readonly string[] {
+function collect(value: string, before: readonly string[] = []): readonly string[] {
   if (!/^[^=]+=/.test(value)) throw new InvalidArgumentError('It must be <name>=<value>.');
   return [...before, value];
 }
 
-function prefixed(prefix: string, pairs: readonly string[]): Record<string, string> {
+function prefixed(prefix: string, pairs: readonly string[] = []): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => [prefix + pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
   );

@@ -44,6 +44,8 @@ async function logs(bundle: string | undefined, options: Options, terminal: Term
   if (options.follow !== true) {
     const { lines } = await client.get<Logs>(`/logs?${query.toString()}`);
     lines.forEach(print);
+    // A name nobody deployed is more likely mistyped than silent: tron says which there are.
+    if (lines.length === 0 && bundle !== undefined) await client.get(`/bundles/${encodeURIComponent(bundle)}`);
     if (lines.length === 0) terminal.say('no lines\nnext:  funcatron logs --follow waits for them');
     return;
   }

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { FuncatronError } from '../core/errors.ts';
 import type { Changed, Revision } from './answers.ts';
 import { formatWeights } from './bundles.ts';
 import { openClient } from './client.ts';
@@ -87,21 +88,26 @@ function pathOf(bundle: string): string {
 
 /**
  * `['3f9c0a12be77']` → all of it; `['3f9c0a12be77=90', '81d2aa0c4f10=10']` → shares.
- * @throws InvalidArgumentError, commander's for wrong usage
+ * @throws INVALID_CONFIG
  */
 export function parseWeights(revisions: readonly string[]): Record<string, number> {
   const weights: Record<string, number> = {};
   for (const text of revisions) {
     const [, revision, weight] = /^([0-9a-f]{12})(?:=(\d{1,4}))?$/.exec(text) ?? [];
     if (revision === undefined) {
-      throw new InvalidArgumentError(`"${text}" is neither a revision (12 hex digits) nor <revision>=<weight>`);
+      throw wrongUsage(`"${text}" is neither a revision (12 hex digits) nor <revision>=<weight>`);
     }
     if (weight === undefined && revisions.length > 1) {
-      throw new InvalidArgumentError(`say how much of the calls ${revision} gets: ${revision}=50`);
+      throw wrongUsage(`say how much of the calls ${revision} gets: ${revision}=50`);
     }
     weights[revision] = weight === undefined ? 100 : Number(weight);
   }
   return weights;
+}
+
+function wrongUsage(message: string): FuncatronError {
+  const hint = '`funcatron versions <bundle>` lists its revisions';
+  return new FuncatronError('INVALID_CONFIG', message, { data: { hint } });
 }
 
 function parseCount(text: string): number {

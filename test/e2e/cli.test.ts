@@ -134,6 +134,15 @@ describe('cli (one process)', () => {
     const unknown = await cli('describe', 'nobody');
     assert.equal(unknown.code, 4);
     assert.match(unknown.stderr, /NOT_FOUND[\s\S]*→/);
+    const silent = await cli('logs', 'nobody');
+    assert.equal(silent.code, 4);
+    assert.match(silent.stderr, /no bundle is called nobody/);
+  });
+
+  it('says what is wrong with a share of a revision, and ends with 2', async () => {
+    const { code, stderr } = await cli('promote', 'anybody', 'zzz=50');
+    assert.equal(code, 2);
+    assert.match(stderr, /"zzz=50" is neither a revision.*\n.*→ `funcatron versions/);
   });
 
   it('says what is well and what is not: doctor', async () => {

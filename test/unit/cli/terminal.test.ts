@@ -73,6 +73,13 @@ describe('cli/failure', () => {
     ]);
   });
 
+  it('says in its own words what management API hints say as requests', () => {
+    const terminal = captureTerminal();
+    const data = { hint: 'GET /v1/bundles/hello lists its operations' };
+    printFailure(terminal, new FuncatronError('NOT_FOUND', 'hello has no operation x', { data }));
+    assert.match(terminal.saidLines.at(-1) ?? '', /funcatron describe <bundle>/);
+  });
+
   it('shows the stack of a defect, and of nothing else', () => {
     const defect = captureTerminal();
     printFailure(defect, new TypeError('x is not a function'));
@@ -89,7 +96,8 @@ describe('cli arguments', () => {
     assert.deepEqual(parseWeights(['3f9c0a12be77=90', '81d2aa0c4f10=10']), { '3f9c0a12be77': 90, '81d2aa0c4f10': 10 });
     assert.throws(() => parseWeights(['3f9c0a12be77', '81d2aa0c4f10=10']), /3f9c0a12be77=50/);
     for (const text of ['live', '3f9c0a12be7', '3f9c0a12be77=', '3f9c0a12be77=-1']) {
-      assert.throws(() => parseWeights([text]), /neither a revision/, text);
+      // Not one of commander's own, which it has printed already: this one is still to be printed.
+      assert.throws(() => parseWeights([text]), { code: 'INVALID_CONFIG', message: /neither a revision/ }, text);
     }
   });
 

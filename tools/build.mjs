@@ -8,7 +8,10 @@ const root = join(import.meta.dirname, '..');
 for (const area of ['sdk', 'core', 'frontend', 'tron', 'runner', 'cli', 'swagger']) {
   rmSync(join(root, 'dist', area), { recursive: true, force: true });
 }
-for (const args of [[join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'], [join(root, 'tools', 'build-inside.mjs')]]) {
+for (const args of [
+  [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'],
+  [join(root, 'tools', 'build-inside.mjs')],
+]) {
   const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
   if (status !== 0) process.exit(status ?? 1);
 }

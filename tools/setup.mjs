@@ -26,16 +26,22 @@ function say(text) {
 function run(command, args, options = {}) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 'inherit'], ...options });
   if (error !== undefined || status !== 0) {
-    say(`"${command} ${args.join(' ')}" failed${error === undefined ? ` (exit code ${status})` : `: ${error.message}`}`);
+    say(
+      `"${command} ${args.join(' ')}" failed${error === undefined ? ` (exit code ${status})` : `: ${error.message}`}`,
+    );
     process.exit(1);
   }
 }
 
 function installPackages() {
-  const lockfile = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
+  const lockfile = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lockfile) return;
   say('installing packages (npm ci), once');
-  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], { shell: process.platform === 'win32' });
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
+    shell: process.platform === 'win32',
+  });
   writeFileSync(stamp, lockfile);
 }
 
@@ -58,7 +64,9 @@ function findNode() {
     }
   }
   if (Number(process.versions.node.split('.')[0]) >= 26) return process.execPath;
-  say(`funcatron needs Node 26, this is ${process.version} and npm has no package of it for ${process.platform}-${process.arch}`);
+  say(
+    `funcatron needs Node 26, this is ${process.version} and npm has no package of it for ${process.platform}-${process.arch}`,
+  );
   say('install Node 26 from https://nodejs.org and try again');
   return process.exit(1);
 }
@@ -75,7 +83,9 @@ function installServers() {
     { package: 'redis-server', command: 'redis-server', given: process.env.FUNCATRON_TEST_REDIS_URL },
     { package: 'amqp-tools', command: 'amqp-publish', given: undefined },
   ];
-  const missing = wanted.filter((server) => server.given === undefined && !has(server.command)).map((server) => server.package);
+  const missing = wanted
+    .filter((server) => server.given === undefined && !has(server.command))
+    .map((server) => server.package);
   if (missing.length === 0) return;
   if (spawnSync('docker', ['info'], { stdio: 'ignore' }).status === 0) {
     say(`${missing.join(', ')} not installed here: those tests use Docker`);

@@ -1,6 +1,5 @@
-import { readArchive } from '../core/bundle/archive.ts';
+import { CODE_FILE, DOCUMENT_FILE, MAP_FILE, readArchive } from '../core/bundle/archive.ts';
 import type { BundleRecord } from '../core/bundle/manifest.ts';
-import { CODE_FILE, DOCUMENT_FILE, MAP_FILE } from '../core/bundle/pack.ts';
 import { FuncatronError, type Problem } from '../core/errors.ts';
 import { loadApi } from '../core/openapi/load.ts';
 

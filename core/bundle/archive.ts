@@ -7,6 +7,11 @@ import { FuncatronError } from '../errors.ts';
 import { ARCHIVE_LIMITS, type ArchiveLimits, ArchiveReader, refuseArchive } from './archive-reader.ts';
 import { REVISION_LENGTH } from './manifest.ts';
 
+/** Files of a packed bundle, by what they are. */
+export const DOCUMENT_FILE = 'funcatron.json';
+export const CODE_FILE = 'bundle.js';
+export const MAP_FILE = 'bundle.js.map';
+
 /** Smaller archives may be packed tighter than the ratio: they cannot hurt. */
 const RATIO_FROM_BYTES = 1024 * 1024;
 

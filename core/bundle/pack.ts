@@ -5,14 +5,9 @@ import { FuncatronError, type Problem } from '../errors.ts';
 import type { Api } from '../openapi/api.ts';
 import { bundleRefs } from '../openapi/bundle-refs.ts';
 import { loadApi } from '../openapi/load.ts';
-import { type ArchiveId, packArchive } from './archive.ts';
+import { type ArchiveId, CODE_FILE, DOCUMENT_FILE, MAP_FILE, packArchive } from './archive.ts';
 import type { Manifest } from './manifest.ts';
 import { packCode } from './pack-code.ts';
-
-/** Files of an archive, by what they are. */
-export const DOCUMENT_FILE = 'funcatron.json';
-export const CODE_FILE = 'bundle.js';
-export const MAP_FILE = 'bundle.js.map';
 
 /** What an author's document may be called. */
 const DOCUMENT_NAMES = ['funcatron.yaml', 'funcatron.yml', 'funcatron.json'] as const;

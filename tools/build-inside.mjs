@@ -60,7 +60,8 @@ const pureCore = {
   },
 };
 
-function isFresh() {
+/** Whether dist/inside is newer than all it is made of. */
+export function isFresh() {
   if (!OUTPUTS.every((name) => existsSync(join(target, name)))) return false;
   const built = Math.min(...OUTPUTS.map((name) => statSync(join(target, name)).mtimeMs));
   const inputs = [...filesUnder(source), ...filesUnder(join(root, 'core')), fileURLToPath(import.meta.url)];

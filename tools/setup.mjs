@@ -9,6 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isFresh } from './build-inside.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const stamp = join(root, 'node_modules', '.lockfile-sha256');
@@ -108,5 +109,6 @@ function installServers() {
 }
 
 installPackages();
-run(findNode(), [join(root, 'tools', 'build-inside.mjs')]);
+// Looked at here: on every start but the first it spares starting another Node.
+if (!isFresh()) run(findNode(), [join(root, 'tools', 'build-inside.mjs')]);
 if (process.argv.includes('--test')) installServers();

@@ -1,4 +1,5 @@
-// Makes a fresh checkout ready to run; `npm start`, `npm test` and `npm run bench` call it first. It runs on the
+// Makes a fresh checkout ready to run; `npm start`, `npm test` and `npm run bench` call it first (and not as `pre`
+// scripts, which npm leaves out where `ignore-scripts` is set, as it is here). It runs on the
 // machine's own Node (18 or newer) and does nothing that is already done:
 //   1. `npm ci` when node_modules is missing or was made from another lockfile; that brings Node 26 as a package too
 //   2. the part of the isolate that runs inside the locked-down child is built
@@ -39,7 +40,7 @@ function installPackages() {
     .update(readFileSync(join(root, 'package-lock.json')))
     .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lockfile) return;
-  say('installing packages (npm ci), once');
+  say('installing packages (npm ci), once; this takes about a minute');
   run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
     shell: process.platform === 'win32',
   });
@@ -83,6 +84,7 @@ function installServers() {
     { package: 'rabbitmq-server', command: 'rabbitmq-server', given: process.env.FUNCATRON_TEST_AMQP_URL },
     { package: 'redis-server', command: 'redis-server', given: process.env.FUNCATRON_TEST_REDIS_URL },
     { package: 'amqp-tools', command: 'amqp-publish', given: undefined },
+    ...(process.argv.includes('--bench') ? [{ package: 'wrk', command: 'wrk', given: undefined }] : []),
   ];
   const missing = wanted
     .filter((server) => server.given === undefined && !has(server.command))
@@ -111,4 +113,4 @@ function installServers() {
 installPackages();
 // Looked at here: on every start but the first it spares starting another Node.
 if (!isFresh()) run(findNode(), [join(root, 'tools', 'build-inside.mjs')]);
-if (process.argv.includes('--test')) installServers();
+if (process.argv.includes('--test') || process.argv.includes('--bench')) installServers();

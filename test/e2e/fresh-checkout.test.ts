@@ -39,7 +39,7 @@ describe('a fresh checkout', function () {
     for (const stream of [up.stdout, up.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => (output = (output + text).slice(-10_000)));
     }
-    const exit = new Promise<number | null>((resolve) => up.once('close', resolve));
+    const ended = new Promise<void>((resolve) => up.once('close', () => resolve()));
     try {
       await until(
         'the sample answers',
@@ -53,8 +53,9 @@ describe('a fresh checkout', function () {
     } finally {
       process.kill(-(up.pid ?? 0), 'SIGINT');
     }
-    assert.equal(await exit, 0, output);
-    assert.match(output, /stopped/);
+    // npm passes the signal on and then ends by it itself; what it started says how it went.
+    await ended;
+    assert.match(output, /\bstopped\b/);
   });
 
   it('runs the unit tests of a part with npm test, on the Node it brought', () => {

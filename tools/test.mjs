@@ -16,7 +16,8 @@ const totals = { passing: 0, failing: 0, pending: 0 };
 let failed = false;
 
 for (const suite of suites.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
-  const files = suite.files.flatMap((pattern) => globSync(pattern, { cwd: root })).toSorted();
+  const files = suite.files.flatMap((pattern) => globSync(pattern, { cwd: root }));
+  files.sort((a, b) => a.localeCompare(b));
   process.stdout.write(`\n== ${suite.name}: ${files.length} files\n`);
   const code = await runMocha(files);
   if (code !== 0) failed = true;

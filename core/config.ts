@@ -8,6 +8,8 @@ interface ConfigRow<T> {
   readonly max?: number;
   /** Closed set of values, for strings. */
   readonly oneOf?: readonly string[];
+  /** What a URL may begin with; a list of them is separated by commas. What follows is checked where it is opened. */
+  readonly schemes?: readonly string[];
   /** The flag and variable, where they are not made from the key. */
   readonly flag?: string;
   readonly env?: string;
@@ -55,6 +57,7 @@ export const CONFIG = {
     unit: 'url',
     flag: '--broker',
     secret: true,
+    schemes: ['memory:', 'amqp:', 'amqps:'],
     text: '`memory:` or one or more `amqp(s)://user:password@host:port/vhost`, separated by commas',
   },
   storeUrl: {
@@ -62,6 +65,7 @@ export const CONFIG = {
     unit: 'url',
     flag: '--store',
     secret: true,
+    schemes: ['sqlite:', 'redis:', 'rediss:'],
     text: '`sqlite:` or `redis://host:port/db` (`rediss://` with TLS)',
   },
   token: {
@@ -251,6 +255,9 @@ function parseValue(
     if (row.oneOf !== undefined && !row.oneOf.includes(text)) {
       problems.push({ message: `${name}: ${shown} is not one of ${row.oneOf.join(', ')}` });
     }
+    if (row.schemes !== undefined && !text.split(',').every((url) => row.schemes?.includes(schemeOf(url)))) {
+      problems.push({ message: `${name}: ${shown} does not begin with one of ${row.schemes.join(', ')}` });
+    }
     return text;
   }
   const value = Number(text);
@@ -264,4 +271,9 @@ function parseValue(
     return row.default;
   }
   return value;
+}
+
+/** `amqp:` of `amqp://…`, be the rest a URL or not; empty without one. */
+function schemeOf(url: string): string {
+  return /^\s*([a-z]+:)/i.exec(url)?.[1]?.toLowerCase() ?? '';
 }

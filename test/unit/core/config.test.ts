@@ -50,6 +50,29 @@ describe('core/config', () => {
     );
   });
 
+  it('lists a broker and a store of unknown kinds with the others, without the URL', () => {
+    const flags = { httpPort: '99999', brokerUrl: 'amqp://a:sesame@one,kafka://a:sesame@two', storeUrl: 'mysql:' };
+    assert.throws(
+      () => readConfig(flags, {}),
+      (error: unknown) => {
+        assert.ok(error instanceof FuncatronError);
+        assert.match(error.message, /--http-port: .+; --broker: .+ amqp:, amqps:; --store: .+ redis:, rediss:$/);
+        assert.doesNotMatch(JSON.stringify([error.message, error.data]), /sesame|kafka|mysql/);
+        return true;
+      },
+    );
+  });
+
+  for (const [brokerUrl, storeUrl] of [
+    ['memory:', 'sqlite:'],
+    ['amqp://one, AMQPS://a:b@two/vhost', 'Redis://h:1/0'],
+    ['amqps://h', 'rediss://:p@h'],
+  ] as const) {
+    it(`takes ${brokerUrl} with ${storeUrl}`, () => {
+      assert.deepEqual({ ...readConfig({ brokerUrl, storeUrl }, {}) }, { ...readConfig({}, {}), brokerUrl, storeUrl });
+    });
+  }
+
   for (const value of ['', ' ', '1.5', '1e3x', '0x10', 'NaN']) {
     it(`refuses ${JSON.stringify(value)} where a whole number from 0 to 65535 belongs`, () => {
       if (value === '0x10') assert.equal(readConfig({ httpPort: value }, {}).httpPort, 16);

@@ -1,4 +1,5 @@
 import { pino, type Logger } from 'pino';
+import { FuncatronError } from './errors.ts';
 
 /** The log of one part; `child({part})` narrows it. Lines are NDJSON on stderr or stdout, never secrets. */
 export type Log = Logger;
@@ -18,6 +19,7 @@ export function createLog(options: { level: LogLevel | 'silent'; role: string; f
       base: { role: options.role, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: describeError },
       redact: {
         paths: [
           'token',
@@ -34,4 +36,12 @@ export function createLog(options: { level: LogLevel | 'silent'; role: string; f
     },
     pino.destination({ fd: options.fd ?? 2, sync: true }),
   );
+}
+
+/** A broker or a store that is away is expected, and where it was noticed says nothing: its words are enough. */
+function describeError(error: unknown): unknown {
+  if (error instanceof FuncatronError && (error.code === 'STORE_DOWN' || error.code === 'BROKER_DOWN')) {
+    return { code: error.code, message: error.message };
+  }
+  return pino.stdSerializers.err(error as Error);
 }

@@ -46,6 +46,9 @@ const RELEASE_LEASE = `
 const UNAVAILABLE =
   /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b/;
 
+/** What ioredis says of a command it has no connection for. */
+const NOT_CONNECTED = "Stream isn't writeable";
+
 /**
  * The store of a cluster: Redis 6.2 or newer, or Valkey. `?prefix=` in the URL replaces `funcatron:` before every key.
  * Leases are keys whose value is the owner.
@@ -64,18 +67,20 @@ class RedisStore implements Store {
   readonly kind = 'redis';
   readonly #redis: Redis;
   readonly #prefix: string;
-  /** `host:port`: what logs and errors say, never the password. */
+  /** `redis://host:port`: what logs and errors say, never the password. */
   readonly #address: string;
   readonly #log: Log;
   readonly #closing = new AbortController();
   #isUp = false;
   #hasWarned = false;
+  /** What the connection was last lost of: a command that finds none says only that. */
+  #lostOf = 'it is not connected';
 
   constructor(url: string, log: Log, connectionName: string) {
     const parsed = new URL(url);
     this.#prefix = parsed.searchParams.get('prefix') ?? DEFAULT_PREFIX;
     parsed.searchParams.delete('prefix');
-    this.#address = parsed.host;
+    this.#address = `${parsed.protocol}//${parsed.host}`;
     this.#log = log;
     this.#redis = new Redis(parsed.href, {
       connectionName,
@@ -95,7 +100,10 @@ class RedisStore implements Store {
     });
     this.#redis.on('ready', () => this.#up());
     this.#redis.on('close', () => this.#down('the connection was closed'));
-    this.#redis.on('error', (error) => this.#down(error.message));
+    this.#redis.on('error', (error) => {
+      this.#lostOf = error.message;
+      this.#down(error.message);
+    });
   }
 
   get isUp(): boolean {
@@ -199,14 +207,15 @@ class RedisStore implements Store {
       return reply;
     } catch (error) {
       const { message, name } = error instanceof Error ? error : new Error(String(error));
-      // A bare one: ioredis hangs the command on its errors, arguments and all, and HELLO's are the password.
-      const cause = new Error(message);
-      if (name === 'ReplyError' && !UNAVAILABLE.test(message)) {
-        throw new FuncatronError('INTERNAL', `could not ${what} "${key}": redis says ${message}`, { cause });
+      const isReply = name === 'ReplyError';
+      // Without the cause: ioredis hangs the command on its errors, arguments and all, and HELLO's are the password.
+      if (isReply && !UNAVAILABLE.test(message)) {
+        throw new FuncatronError('INTERNAL', `could not ${what} "${key}": redis says ${message}`);
       }
-      this.#down(message);
-      throw new FuncatronError('STORE_DOWN', `could not ${what} "${key}" in redis at ${this.#address}: ${message}`, {
-        cause,
+      const reason = message.startsWith(NOT_CONNECTED) ? this.#lostOf : message;
+      this.#down(reason);
+      const state = `the store cannot ${isReply ? 'serve' : 'be reached'} (${this.#address})`;
+      throw new FuncatronError('STORE_DOWN', `could not ${what} "${key}": ${state}: ${reason}`, {
         data: { hint: `check that redis answers at ${this.#address}; it is tried again all the time` },
       });
     }

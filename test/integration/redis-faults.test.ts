@@ -42,7 +42,12 @@ describe('core/store/redis under faults', () => {
     const { port } = redis.server();
     await assert.rejects(store.get('k'), (error: FuncatronError) => {
       assert.equal(error.code, 'STORE_DOWN');
-      assert.match(String(error.data.hint), new RegExp(`redis answers at 127.0.0.1:${port}`));
+      assert.match(String(error.data.hint), new RegExp(`redis answers at redis://127.0.0.1:${port}`));
+      assert.match(
+        error.message,
+        new RegExp(`^could not get "k": the store cannot be reached \\(redis://127.0.0.1:${port}\\): connect E[A-Z]+`),
+      );
+      assert.equal(error.cause, undefined);
       return true;
     });
     await redis.server().start();

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { ClusterClock } from '../../../core/clock.ts';
+import { FuncatronError } from '../../../core/errors.ts';
 import { formatId, ID_BYTES, newId, parseId, writeId } from '../../../core/id.ts';
 import { delay, ServiceStack, within } from '../../../core/lifecycle.ts';
+import { createLog } from '../../../core/log.ts';
 import { compareEpochs } from '../../../core/wire/control.ts';
 
 describe('core/id', () => {
@@ -46,6 +51,26 @@ describe('core/clock', () => {
     for (let stamp = 0; stamp < 12; stamp++) clock.observe(0, 0);
     for (let stamp = 0; stamp < 12; stamp++) clock.observe(0, 60_000);
     assert.equal(clock.offsetMs, 60_000);
+  });
+});
+
+describe('core/log', () => {
+  it('shows where an error was thrown, but not of a broker or a store that is away', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'funcatron-log-'));
+    const file = join(folder, 'log');
+    const fd = openSync(file, 'w');
+    try {
+      const log = createLog({ level: 'info', role: 'test', fd });
+      log.warn({ err: new FuncatronError('STORE_DOWN', 'no store', { cause: new Error('refused') }) }, 'trying again');
+      log.warn({ err: new FuncatronError('INTERNAL', 'a defect') }, 'failed');
+      const lines = readFileSync(file, 'utf8').trim().split('\n');
+      const [down, defect] = lines.map((line) => JSON.parse(line) as { err: Record<string, unknown> });
+      assert.deepEqual(down?.err, { code: 'STORE_DOWN', message: 'no store' });
+      assert.match(String(defect?.err['stack']), /small-parts\.test/);
+    } finally {
+      closeSync(fd);
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

@@ -16,6 +16,8 @@ export interface Operation {
   readonly method: string;
   /** With the base path. */
   readonly path: string;
+  /** False where only the queue reaches it. */
+  readonly http: boolean;
   readonly summary?: string;
 }
 
@@ -52,5 +54,5 @@ export interface Logs {
 }
 
 export interface Routes {
-  readonly routes: readonly (Operation & { readonly bundle: string })[];
+  readonly routes: readonly (Omit<Operation, 'http'> & { readonly bundle: string })[];
 }

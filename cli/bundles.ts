@@ -122,8 +122,11 @@ export function formatWeights(weights: Readonly<Record<string, number>>): string
   return parts.map(([revision, weight]) => `${revision} ${Math.round((100 * weight) / total)}%`).join(', ');
 }
 
-function printOperations(operations: readonly Operation[], terminal: Terminal): void {
-  const rows = operations.map(({ method, path, operationId }) => [`  ${method}`, path, operationId]);
+/** Writes a row for each operation; one without a route says so in its place. */
+export function printOperations(operations: readonly Operation[], terminal: Pick<Terminal, 'out'>): void {
+  const rows = operations.map(({ method, path, http, operationId }) =>
+    http ? [`  ${method}`, path, operationId] : ['  -', 'queue only', operationId],
+  );
   const table = formatTable(['  method', 'path', 'operation'], rows);
   if (table !== '') terminal.out(table);
 }

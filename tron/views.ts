@@ -58,10 +58,11 @@ function phaseOf(bundle: BundleEntry, revision: string): string {
 
 /** Operations that answer HTTP, with their whole path, and those of the queue alone. */
 export function viewOperations(api: Api): readonly View[] {
-  return api.operations.map(({ operationId, method, path, summary }) => ({
+  return api.operations.map(({ operationId, method, path, http, summary }) => ({
     operationId,
     method,
     path: api.basePath + path,
+    http,
     ...(summary === undefined ? {} : { summary }),
   }));
 }

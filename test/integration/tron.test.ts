@@ -51,7 +51,7 @@ function suite(servers: () => Servers | undefined): void {
       bundle: 'orders',
       revision,
       alias: 'live',
-      operations: [{ operationId: 'getItem', method: 'GET', path: '/orders/items/{id}' }],
+      operations: [{ operationId: 'getItem', method: 'GET', path: '/orders/items/{id}', http: true }],
       warnings: [],
     });
     const live = frontend.membership.snapshot?.bundles[0];

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { CommanderError } from 'commander';
 import { EXIT, exitCodeOf, printFailure } from '../../../cli/failure.ts';
 import { parseSince } from '../../../cli/logs.ts';
-import { formatWeights } from '../../../cli/bundles.ts';
+import { formatWeights, printOperations } from '../../../cli/bundles.ts';
 import { parseWeights } from '../../../cli/revisions.ts';
 import { slugOf } from '../../../cli/scaffold.ts';
 import { formatTable, withProgress } from '../../../cli/terminal.ts';
@@ -105,6 +105,23 @@ describe('cli arguments', () => {
     assert.equal(formatWeights({}), 'nothing');
     assert.equal(formatWeights({ '3f9c0a12be77': 100, '81d2aa0c4f10': 0 }), '3f9c0a12be77');
     assert.equal(formatWeights({ a: 1, b: 2 }), 'a 33%, b 67%');
+  });
+
+  it('says of an operation without a route that only the queue reaches it', () => {
+    const lines: string[] = [];
+    const operations = [
+      { operationId: 'get', method: 'GET', path: '/shop', http: true },
+      { operationId: 'onPaid', method: 'POST', path: '/shop/paid', http: false },
+    ];
+    printOperations(operations, { out: (line) => lines.push(...line.split('\n')) });
+    assert.deepEqual(
+      lines.map((line) => line.trim().split(/ {2,}/)),
+      [
+        ['METHOD', 'PATH', 'OPERATION'],
+        ['GET', '/shop', 'get'],
+        ['-', 'queue only', 'onPaid'],
+      ],
+    );
   });
 
   it('reads times ago and times of day', () => {

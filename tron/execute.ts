@@ -8,7 +8,15 @@ import { checkConflicts } from './conflicts.ts';
 import { lostLead } from './fenced-key.ts';
 import type { Leading } from './leading.ts';
 import { startChange, surplusRevisions, type BundleEntry, type Change, type Weights } from './bundle-entry.ts';
-import { addRevision, dropBundle, findBundle, putBundle, requireBundle, requireRevision } from './registry.ts';
+import {
+  addRevision,
+  dropBundle,
+  findBundle,
+  putBundle,
+  requireBundle,
+  requireRevision,
+  type RegistryState,
+} from './registry.ts';
 import { watch } from './watch.ts';
 
 /** Carries out commands while this Tron leads, each id once. */
@@ -74,10 +82,28 @@ export class Executor {
     const { registry, repository } = this.#leading;
     const record = await repository.record(command.digest);
     if (record === undefined) throw new FuncatronError('NOT_FOUND', `the archive ${command.digest} is not stored`);
+    const target = { [record.revision]: 100 };
     // Kept even when it cannot go live: what is in the store is in the list.
-    await registry.update((state) => addRevision(state, record));
+    await registry.update(async (before) => {
+      const state = addRevision(before, record);
+      if (command.goLive && findBundle(before, command.bundle) === undefined) {
+        await this.#checkFirst(state, command.bundle, target);
+      }
+      return state;
+    });
     if (!command.goLive) return {};
-    return await this.#change(id, command.bundle, 'deploy', () => ({ [record.revision]: 100 }));
+    return await this.#change(id, command.bundle, 'deploy', () => target);
+  }
+
+  /**
+   * A bundle nobody knew, whose first routes are another's, is not taken in: it would stay in the list with nothing
+   * live. Its archive stays, so that the same command, sent again to the next leader, gets the same answer.
+   * @throws ROUTE_CONFLICT
+   */
+  async #checkFirst(state: RegistryState, name: string, target: Weights): Promise<void> {
+    const entry = requireBundle(state, name);
+    const change = { command: '', kind: 'deploy', target, startedAt: 0, purge: false } as const;
+    await checkConflicts(putBundle(state, startChange(entry, change)), name, this.#leading.repository);
   }
 
   async #change(

@@ -184,8 +184,9 @@ function suite(servers: () => Servers | undefined): void {
     assert.equal(taken.status, 409);
     assert.equal(taken.json.code, 'ROUTE_CONFLICT');
     assert.match(taken.json.detail, /orders already answers GET any-host\/orders\/items\/\{\}/);
+    assert.equal((await tron.call('GET', '/v1/bundles/shop')).status, 404);
     assert.equal((await tron.call('DELETE', '/v1/bundles/orders')).status, 204);
-    assert.equal((await tron.call('POST', '/v1/bundles', { body: await pack('shop', '1', '/orders') })).status, 200);
+    assert.equal((await tron.call('POST', '/v1/bundles', { body: await pack('shop', '1', '/orders') })).status, 201);
   });
 
   it('answers 503 NO_RUNNER with a hint when no runner comes', async () => {

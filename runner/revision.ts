@@ -122,7 +122,7 @@ export class Revision implements Closable {
       state: this.state,
       workers: this.workers,
       inFlight: this.inFlight,
-      ...(error === undefined ? {} : { error: { code: error.code, message: error.message } }),
+      ...(error === undefined ? {} : { error: errorOf(error) }),
     };
   }
 
@@ -254,6 +254,10 @@ export class Revision implements Closable {
       }
     }
   }
+}
+
+function errorOf({ code, message, data: { hint } }: FuncatronError): NonNullable<HeldRevision['error']> {
+  return { code, message, ...(hint === undefined ? {} : { hint }) };
 }
 
 function since(startedAt: number): number {

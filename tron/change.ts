@@ -1,5 +1,5 @@
 import { FuncatronError, toFuncatronError } from '../core/errors.ts';
-import { compareEpochs, type Epoch, type RunnerReport } from '../core/wire/control.ts';
+import { compareEpochs, type Epoch, type HeldRevision, type RunnerReport } from '../core/wire/control.ts';
 import { deadQueue, eventQueue, eventTopology } from '../core/wire/topology.ts';
 import type { Leading } from './leading.ts';
 import { revisionKey } from './planner.ts';
@@ -97,16 +97,19 @@ async function loaded(
   }
 }
 
-function notLoaded(
-  bundle: string,
-  revision: string,
-  runner: string,
-  error: { readonly code: string; readonly message: string } | undefined,
-): FuncatronError {
+function notLoaded(bundle: string, revision: string, runner: string, error: HeldRevision['error']): FuncatronError {
   const why = error?.message ?? 'it gave no reason';
+  const hint = error?.hint ?? (isOfBundle(error) ? MEND : `look at the log of runner ${runner}`);
   return new FuncatronError('DEPLOY_FAILED', `${bundle}@${revision} did not come up: ${why}`, {
-    data: { runner, ...(error === undefined ? {} : { error }), hint: 'mend the bundle and deploy it again' },
+    data: { runner, ...(error === undefined ? {} : { error: { code: error.code, message: error.message } }), hint },
   });
+}
+
+const MEND = 'mend the bundle and deploy it again';
+
+/** What else keeps a revision from coming up is the matter of whoever runs the runner: its isolate, its broker, its store. */
+function isOfBundle(error: HeldRevision['error']): boolean {
+  return error === undefined || ['DEPLOY_FAILED', 'FUNC_CRASHED', 'INVALID_BUNDLE'].includes(error.code);
 }
 
 function noRunner(bundle: string, waitedMs: number): FuncatronError {

@@ -80,8 +80,8 @@ export interface HeldRevision {
   readonly state: 'loading' | 'ready' | 'failed';
   readonly workers: number;
   readonly inFlight: number;
-  /** Why it failed, in the func's own words where it was the func. */
-  readonly error?: { readonly code: string; readonly message: string };
+  /** Why it failed, in the func's own words where it was the func; `hint` says what to do about it. */
+  readonly error?: { readonly code: string; readonly message: string; readonly hint?: string };
 }
 
 export interface FrontendReport extends ReportBase {

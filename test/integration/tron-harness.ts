@@ -41,7 +41,7 @@ export interface TronHarness extends Closable {
   snapshot(): Promise<Snapshot>;
   runner(
     id: string,
-    options?: { failing?: (held: { bundle: string; revision: string }) => string | undefined },
+    options?: { failing?: (held: { bundle: string; revision: string }) => string | HeldRevision['error'] },
   ): Promise<TestMember>;
   frontend(id: string): Promise<TestMember>;
 }
@@ -230,11 +230,12 @@ type ReportBase = Omit<Report, 'role' | 'revisions' | 'url' | 'inFlight' | 'fail
 function held1(
   bundle: string,
   revision: string,
-  error: string | undefined,
+  error: string | HeldRevision['error'],
   inFlight: Record<string, number>,
 ): HeldRevision {
   const base = { bundle, revision, workers: 1, inFlight: inFlight[`${bundle}@${revision}`] ?? 0 };
   if (error === undefined) return { ...base, state: 'ready' };
+  if (typeof error === 'object') return { ...base, state: 'failed', error };
   return { ...base, state: 'failed', error: { code: 'DEPLOY_FAILED', message: error } };
 }
 

@@ -120,6 +120,7 @@ function suite(servers: () => Servers | undefined): void {
     assert.equal(failed.status, 422);
     assert.equal(failed.json.code, 'DEPLOY_FAILED');
     assert.match(failed.json.detail, /init threw: no such table/);
+    assert.match(failed.json.hint, /mend the bundle/);
     assert.equal(failed.json.runner, 'r2');
     assert.deepEqual(frontend.membership.snapshot?.bundles[0]?.weights, { [good]: 100 });
     const { json } = await tron.call('GET', '/v1/bundles/orders');
@@ -188,6 +189,20 @@ function suite(servers: () => Servers | undefined): void {
     assert.equal((await tron.call('DELETE', '/v1/bundles/orders')).status, 204);
     assert.equal((await tron.call('POST', '/v1/bundles', { body: await pack('shop', '1', '/orders') })).status, 201);
   });
+
+  for (const [error, hint] of [
+    [{ code: 'WEAK_ISOLATION', message: 'no walls', hint: 'run on another Node' }, 'run on another Node'],
+    [{ code: 'STORE_DOWN', message: 'no store' }, 'look at the log of runner r1'],
+  ] as const) {
+    it(`does not send the author to mend a bundle when a runner fails it with ${error.code}`, async () => {
+      const tron = await cluster.tron();
+      await cluster.runner('r1', { failing: () => error });
+      const { json } = await tron.call('POST', '/v1/bundles', { body: await pack('orders') });
+      assert.equal(json.code, 'DEPLOY_FAILED');
+      assert.equal(json.hint, hint);
+      assert.deepEqual(json.error, { code: error.code, message: error.message });
+    });
+  }
 
   it('answers 503 NO_RUNNER with a hint when no runner comes', async () => {
     const tron = await cluster.tron();

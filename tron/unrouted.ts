@@ -3,6 +3,7 @@ import { backoffMs } from '../core/deadline.ts';
 import { FuncatronError, PROBLEM_CONTENT_TYPE, toProblem } from '../core/errors.ts';
 import { delay, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
+import { carriedHeaders } from '../core/wire/carried-headers.ts';
 import {
   callTopology,
   UNROUTED_DEAD_QUEUE,
@@ -100,7 +101,7 @@ function deadLetterOf(delivery: Delivery): OutgoingMessage {
       ...properties,
       persistent: true,
       headers: {
-        ...properties.headers,
+        ...carriedHeaders(properties.headers),
         'fn-error': 'NO_ROUTE',
         'fn-error-message': noRoute(delivery.routingKey).message,
         'fn-routing-key': delivery.routingKey,

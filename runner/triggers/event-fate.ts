@@ -3,6 +3,7 @@ import { backoffMs } from '../../core/deadline.ts';
 import type { FuncatronError } from '../../core/errors.ts';
 import { delay } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
+import { carriedHeaders } from '../../core/wire/carried-headers.ts';
 import { deadQueue, RETRY_RUNGS_MS, retryQueue, retryTopology } from '../../core/wire/topology.ts';
 import { DeadHeader, RetryHeader } from './headers.ts';
 import type { Incoming } from './incoming.ts';
@@ -56,7 +57,7 @@ export class EventFate {
       properties: {
         ...kept(event),
         headers: {
-          ...callerHeaders(event),
+          ...carriedHeaders(event.delivery.properties.headers),
           [RetryHeader.attempt]: attempt,
           [RetryHeader.operation]: event.operationId,
           ...(event.deadline === undefined ? {} : { [RetryHeader.deadline]: event.deadline }),
@@ -83,7 +84,7 @@ export class EventFate {
       properties: {
         ...kept(event),
         headers: {
-          ...callerHeaders(event),
+          ...carriedHeaders(event.delivery.properties.headers),
           [DeadHeader.errorCode]: error.code,
           [DeadHeader.errorMessage]: error.message.slice(0, 1_024),
           [DeadHeader.attempts]: attempt,
@@ -140,13 +141,4 @@ function kept({ delivery, callId }: Incoming): OutgoingMessage['properties'] {
     ...(timestamp === undefined ? {} : { timestamp }),
     ...(type === undefined ? {} : { type }),
   };
-}
-
-/** The broker's own headers would be taken for its own again: a message that looks like it went in circles is dropped. */
-function callerHeaders({ delivery }: Incoming): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(delivery.properties.headers ?? {}).filter(
-      ([name]) => name !== 'x-delivery-count' && !name.includes('death'),
-    ),
-  );
 }

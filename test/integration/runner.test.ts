@@ -262,6 +262,18 @@ describe('a runner as a process, over RabbitMQ', function () {
     assert.equal((await broker.probe(eventQueue(bundle.name)))?.messages, 0);
   });
 
+  it('does not let a CC header bring an event back each time it is handed on', async () => {
+    await start(['r1'], {}, { eventAttempts: 1 });
+    // RabbitMQ routes a message to what CC names too: published to the default exchange, that is where it came from.
+    await publish('fail', { CC: [eventQueue(bundle.name)] });
+    const { properties } = await deadLetter();
+    assert.equal(properties.headers?.['CC'], undefined);
+    const queues = [eventQueue(bundle.name), deadQueue(bundle.name)];
+    await publish('fail');
+    await until('the last event died too', async () => (await broker.probe(queues[1] ?? ''))?.messages === 1);
+    assert.equal((await broker.probe(queues[0] ?? ''))?.messages, 0);
+  });
+
   it('killed with an event: it runs elsewhere as its second attempt', async () => {
     await start(['r1', 'r2']);
     await publish('hold');

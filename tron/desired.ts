@@ -48,14 +48,16 @@ function revisionState(
   ready: ReadonlyMap<string, number>,
 ): RevisionState {
   const key = revisionKey(bundle.name, entry.revision);
+  const phase = phaseOf(bundle, entry.revision);
   return {
     revision: entry.revision,
     digest: entry.digest,
     queue: callQueue(bundle.name, entry.revision).name,
     batchMax: entry.batchMax,
     runners: assignments.get(key) ?? [],
-    ready: ready.get(key) ?? 0,
-    phase: phaseOf(bundle, entry.revision),
+    // Nobody calls what is coming up: its runners would make a snapshot each, and delay the one that flips the routes.
+    ready: phase === 'loading' ? 0 : (ready.get(key) ?? 0),
+    phase,
     ...(bundle.workers === undefined ? {} : { workers: bundle.workers }),
   };
 }

@@ -2,10 +2,11 @@ import type { Broker, Delivery } from '../core/broker/broker.ts';
 import type { ClusterClock } from '../core/clock.ts';
 import { delay } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
-import { Envelope, KIND_CALLS } from '../core/wire/envelope.ts';
+import { Envelope, KIND_CALLS, ReplyFlag } from '../core/wire/envelope.ts';
 import { closeOne, HeldCall, type Address, type Batch, type Tally } from './call.ts';
 import type { CancelledIds } from './cancels.ts';
 import type { CallCounts } from './call-counts.ts';
+import { CallLog } from './call-log.ts';
 import { Host, type HostOptions } from './host.ts';
 import type { HostedWorker } from './hosted-worker.ts';
 import { Losses } from './losses.ts';
@@ -36,6 +37,7 @@ export class Dispatch {
   readonly #options: DispatchOptions;
   readonly #returns: Returns;
   readonly #losses: Losses;
+  readonly #callLog: CallLog;
   readonly #tally: Tally = { open: 0 };
   readonly #giveUp = new AbortController();
   #isDraining = false;
@@ -44,11 +46,14 @@ export class Dispatch {
     this.#options = options;
     const { broker, queue, replies, clock, counts, log, events } = options;
     this.#returns = new Returns({ broker, queue, replies, clock, signal: this.#giveUp.signal });
+    this.#callLog = new CallLog(counts.operations, events.onLog);
     this.#losses = new Losses({
       replies,
       returns: this.#returns,
       clock,
       counts,
+      callLog: this.#callLog,
+      memoryMb: options.host.spec.memoryMb,
       rerun: (batch, calls) => this.host.offerAgain(batch, calls),
     });
     this.host = new Host({
@@ -58,9 +63,9 @@ export class Dispatch {
       events: {
         ...events,
         onReplies: (worker, tag, envelope) => this.#onReplies(worker, tag, envelope),
-        onLost: (calls, reason) =>
-          this.#isDraining ? this.#losses.cutShort(calls) : this.#losses.workerDied(calls, reason),
-        onStuck: (calls) => replies.fail(calls, 'TIMEOUT', 'the func did not end before its deadline'),
+        onLost: (calls, exit) =>
+          this.#isDraining ? this.#losses.cutShort(calls) : this.#losses.workerDied(calls, exit),
+        onStuck: (calls) => this.#losses.stuck(calls),
         onUnstarted: (calls) => this.#losses.unstarted(calls),
       },
     });
@@ -161,14 +166,15 @@ export class Dispatch {
 
   /** Answers of one worker, for calls of one address. The envelope is passed on as it is. */
   #onReplies(worker: HostedWorker, tag: number, bytes: Buffer): void {
-    const { replies } = this.#options;
+    const { replies, clock } = this.#options;
     const address = replies.ofTag(tag);
     if (address === undefined) return;
     const envelope = new Envelope(bytes);
+    const now = clock.now();
     /** Only made when an answer comes too late: the runner has answered in its place. */
     let inTime: number[] | undefined;
     for (let index = 0; index < envelope.count; index++) {
-      if (this.#answer(worker, address, envelope, index)) inTime?.push(index);
+      if (this.#answer(worker, address, envelope, index, now)) inTime?.push(index);
       else inTime ??= Array.from({ length: index }, (_, before) => before);
     }
     if (inTime === undefined) replies.send(address, envelope);
@@ -176,12 +182,14 @@ export class Dispatch {
     this.host.released(worker);
   }
 
-  #answer(worker: HostedWorker, address: Address, envelope: Envelope, index: number): boolean {
+  #answer(worker: HostedWorker, address: Address, envelope: Envelope, index: number, now: number): boolean {
     const call = address.calls.get(envelope.idTail(index));
     if (call === undefined || call.state !== 'running' || call.worker !== worker) return false;
     call.state = 'answered';
     worker.running.delete(call);
     this.#options.counts.answered(call.batch.envelope.operation(call.index), envelope.status(index));
+    if ((envelope.replyFlags(index) & ReplyFlag.failed) !== 0) this.#callLog.refused(call, envelope, index);
+    else if (call.deadline <= now) this.#callLog.ended(call, 'TIMEOUT', 'the func ended after its deadline');
     return true;
   }
 }

@@ -6,13 +6,14 @@ import type { Envelope } from '../core/wire/envelope.ts';
 import type { Batch, HeldCall } from './call.ts';
 import { DeadlineWatch } from './deadline-watch.ts';
 import type { HostedWorker } from './hosted-worker.ts';
+import type { WorkerExit } from './isolate/isolate.ts';
 import { WaitingLine } from './waiting-line.ts';
 import { WorkerPool, type PoolEvents, type PoolOptions } from './worker-pool.ts';
 
 /** What a host tells its owner. */
 export interface HostEvents extends Pick<PoolEvents, 'onLog' | 'onOperation' | 'onReplies' | 'onChange'> {
   /** Calls whose worker is gone: they will not be answered by it. */
-  onLost(calls: readonly HeldCall[], reason: string): void;
+  onLost(calls: readonly HeldCall[], exit: WorkerExit): void;
   /** Calls a func did not end although they were aborted. */
   onStuck(calls: readonly HeldCall[]): void;
   /** Calls that waited too long for a slot, or whose deadline passed meanwhile. */
@@ -54,7 +55,7 @@ export class Host implements Closable {
       onReplies: (worker, tag, envelope) => events.onReplies(worker, tag, envelope),
       onDeadline: (worker) => this.#deadlines.expired(worker),
       onReady: () => this.#fill(),
-      onGone: (worker, calls, { reason }) => this.#onGone(worker, calls, reason),
+      onGone: (worker, calls, exit) => this.#onGone(worker, calls, exit),
       onChange: () => events.onChange(),
     });
   }
@@ -164,9 +165,9 @@ export class Host implements Closable {
     this.#pool.retire(worker);
   }
 
-  #onGone(worker: HostedWorker, calls: readonly HeldCall[], reason: string): void {
+  #onGone(worker: HostedWorker, calls: readonly HeldCall[], exit: WorkerExit): void {
     this.#deadlines.forget(worker);
-    if (calls.length > 0) this.#options.events.onLost(calls, reason);
+    if (calls.length > 0) this.#options.events.onLost(calls, exit);
   }
 }
 

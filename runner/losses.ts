@@ -1,6 +1,9 @@
 import type { ClusterClock } from '../core/clock.ts';
+import type { ErrorCode } from '../core/errors.ts';
 import { groupCalls, HeldCall, type Batch } from './call.ts';
 import type { CallCounts } from './call-counts.ts';
+import type { CallLog } from './call-log.ts';
+import type { WorkerExit } from './isolate/isolate.ts';
 import type { Replies } from './replies.ts';
 import type { Returns } from './returns.ts';
 
@@ -12,6 +15,9 @@ export interface LossesOptions {
   readonly returns: Returns;
   readonly clock: ClusterClock;
   readonly counts: CallCounts;
+  readonly callLog: CallLog;
+  /** What a worker may use, for whoever reads that it used more. */
+  readonly memoryMb: number;
   /** Runs calls of one batch again in a fresh worker here. */
   rerun(batch: Batch, calls: HeldCall[]): void;
 }
@@ -26,7 +32,7 @@ export class Losses {
 
   /** A batch some runner died with (protocol §1.6): each of its calls may have run. */
   runnerDied(batch: Batch): void {
-    const { replies, returns, counts, clock } = this.#options;
+    const { returns, counts, clock } = this.#options;
     const { envelope, address } = batch;
     const lost: HeldCall[] = [];
     const poison: HeldCall[] = [];
@@ -47,19 +53,20 @@ export class Losses {
       else lost.push(call);
     }
     this.tooLate(late);
-    replies.fail(poison, 'FUNC_CRASHED', 'the runner died with this call more than once');
-    replies.fail(lost, 'RUNNER_LOST', 'the runner died while it held the call');
+    this.#fail(poison, 'FUNC_CRASHED', 'the runner died with this call more than once');
+    this.#fail(lost, 'RUNNER_LOST', 'the runner died while it held the call');
   }
 
   /** The worker died: what may run again does so once, in a fresh one (protocol §1.13). */
-  workerDied(calls: readonly HeldCall[], reason: string): void {
-    const { replies, clock, counts } = this.#options;
+  workerDied(calls: readonly HeldCall[], exit: WorkerExit): void {
+    const { clock, counts, memoryMb } = this.#options;
     const now = clock.now();
     const late = calls.filter((call) => call.deadline <= now);
     const again = calls.filter((call) => call.deadline > now && mayRunAgain(call));
     const crashed = calls.filter((call) => call.deadline > now && !mayRunAgain(call));
     this.tooLate(late);
-    replies.fail(crashed, 'FUNC_CRASHED', `the worker died while it ran the func (${reason})`);
+    const died = 'the worker died while it ran the func';
+    this.#fail(crashed, 'FUNC_CRASHED', `${died} (${exit.reason})`, `${died} ${describeExit(exit, memoryMb)}`);
     counts.rerun += again.length;
     counts.crashed += crashed.length;
     for (const [batch, group] of groupCalls(again.map(nextAttempt))) this.#options.rerun(batch, group);
@@ -67,10 +74,10 @@ export class Losses {
 
   /** The drain took too long and the workers were ended: what may run again does so elsewhere. */
   cutShort(calls: readonly HeldCall[]): void {
-    const { replies, returns } = this.#options;
+    const { returns } = this.#options;
     const again = calls.filter((call) => call.batch.address.queue !== undefined && mayRunAgain(call));
     const lost = calls.filter((call) => !again.includes(call));
-    replies.fail(lost, 'RUNNER_LOST', 'the runner stopped before the func ended');
+    this.#fail(lost, 'RUNNER_LOST', 'the runner stopped before the func ended');
     for (const call of again) returns.giveBack([nextAttempt(call)]);
   }
 
@@ -84,8 +91,24 @@ export class Losses {
   /** Calls whose deadline passed before they were answered. */
   tooLate(calls: readonly HeldCall[]): void {
     this.#options.counts.expired += calls.length;
-    this.#options.replies.fail(calls, 'TIMEOUT', 'the deadline passed before the call was answered');
+    this.#fail(calls, 'TIMEOUT', 'the deadline passed before the call was answered');
   }
+
+  /** Calls whose func goes on although they were aborted. */
+  stuck(calls: readonly HeldCall[]): void {
+    this.#fail(calls, 'TIMEOUT', 'the func did not end before its deadline');
+  }
+
+  /** `detail` is for the bundle's log alone. */
+  #fail(calls: readonly HeldCall[], code: ErrorCode, message: string, detail = message): void {
+    for (const call of calls) this.#options.callLog.ended(call, code, detail);
+    this.#options.replies.fail(calls, code, message);
+  }
+}
+
+function describeExit({ reason, detail }: WorkerExit, memoryMb: number): string {
+  const advice = reason === 'memory' ? `; raise x-funcatron.memoryMb, which is ${memoryMb}, if it needs more` : '';
+  return `(${reason}: ${detail})${advice}`;
 }
 
 function mayRunAgain(call: HeldCall): boolean {

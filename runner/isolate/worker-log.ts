@@ -1,5 +1,6 @@
 import type { LogLine } from '../../core/wire/control.ts';
 import { LOG_LEVELS, type LogLevel } from '../../core/log.ts';
+import { LineBudget } from '../line-budget.ts';
 import { LOG_LINE_CHARS } from './bridge.ts';
 import type { WorkerEvents } from './isolate.ts';
 import type { MapPositions } from './source-position.ts';
@@ -11,9 +12,9 @@ const LINES_PER_SECOND = 1000;
 export class WorkerLog {
   readonly #events: Pick<WorkerEvents, 'onLog'>;
   readonly #mapPositions: MapPositions;
-  #tokens = 2 * LINES_PER_SECOND;
-  #filledMs = performance.now();
-  #dropped = 0;
+  readonly #budget = new LineBudget(LINES_PER_SECOND);
+  /** Lines the worker itself dropped, of which no line has told yet. */
+  #unsaid = 0;
 
   constructor(events: Pick<WorkerEvents, 'onLog'>, mapPositions: MapPositions) {
     this.#events = events;
@@ -24,25 +25,14 @@ export class WorkerLog {
   write(payload: Buffer): void {
     const lines: unknown = JSON.parse(payload.toString());
     if (!Array.isArray(lines)) throw new TypeError('log frame is not a list');
-    this.#fill();
     for (const line of lines) this.#writeOne(line as Record<string, unknown>);
   }
 
-  #fill(): void {
-    const now = performance.now();
-    const gained = ((now - this.#filledMs) / 1000) * LINES_PER_SECOND;
-    this.#tokens = Math.min(2 * LINES_PER_SECOND, this.#tokens + gained);
-    this.#filledMs = now;
-  }
-
   #writeOne(line: Record<string, unknown>): void {
-    const dropped = this.#dropped + (Number(line['dropped']) || 0);
-    if (this.#tokens < 1) {
-      this.#dropped = dropped + 1;
-      return;
-    }
-    this.#tokens--;
-    this.#dropped = 0;
+    this.#unsaid += Number(line['dropped']) || 0;
+    if (!this.#budget.take()) return;
+    const dropped = this.#unsaid + this.#budget.takeDropped();
+    this.#unsaid = 0;
     const { time, level, message, operationId, callId, fields } = line;
     this.#events.onLog({
       time: typeof time === 'number' ? time : Date.now(),

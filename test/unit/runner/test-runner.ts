@@ -20,11 +20,21 @@ import {
   StoreKey,
   type BundleState,
   type Epoch,
+  type LogLine,
   type RunnerReport,
   type Snapshot,
 } from '../../../core/wire/control.ts';
 import { CallFlag, type CallMeta, type FailedReply, ReplyFlag, type ReplyMeta } from '../../../core/wire/envelope.ts';
-import { callQueue, replyQueue, REPORT_QUEUE, reportTopology, stateExchange } from '../../../core/wire/topology.ts';
+import {
+  callQueue,
+  listenerQueue,
+  listenerTopology,
+  logExchange,
+  replyQueue,
+  REPORT_QUEUE,
+  reportTopology,
+  stateExchange,
+} from '../../../core/wire/topology.ts';
 import type { IsolateKind } from '../../../runner/isolate/isolate.ts';
 import { openRunner, type Runner } from '../../../runner/main.ts';
 import { until } from '../../helpers/until.ts';
@@ -227,6 +237,8 @@ export interface TestRunner {
   call(operation?: number, options?: CallOptions): Promise<CallOutcome>;
   /** Every report of the runner so far. */
   readonly reports: readonly RunnerReport[];
+  /** Every line of a bundle's log so far. */
+  readonly lines: readonly LogLine[];
   /** A report made after this was asked. */
   report(): Promise<RunnerReport>;
   close(): Promise<void>;
@@ -261,6 +273,11 @@ export async function openTestRunner(options: TestRunnerOptions): Promise<TestRu
   const reports: RunnerReport[] = [];
   await broker.declare(reportTopology);
   await broker.consume(REPORT_QUEUE, {}, ({ body }) => reports.push(JSON.parse(body.toString()) as RunnerReport));
+  const lines: LogLine[] = [];
+  await broker.declare(listenerTopology(logExchange, 'test', ['#'], 100));
+  await broker.consume(listenerQueue(logExchange.name, 'test'), {}, ({ body }) =>
+    lines.push(...(JSON.parse(body.toString()) as LogLine[])),
+  );
   await publishSnapshot(broker, store, snapshotOf(bundle.state(['r1'])));
   const runner = stack.push(
     'runner',
@@ -286,6 +303,7 @@ export async function openTestRunner(options: TestRunnerOptions): Promise<TestRu
     folder,
     call: (operation = 0, callOptions = {}) => call(rpc, target, operation, callOptions),
     reports,
+    lines,
     async report() {
       const askedAt = Date.now();
       await until('a report', () => (reports.at(-1)?.sentAt ?? 0) > askedAt);

@@ -74,6 +74,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
     clock,
     log,
     config,
+    onLog: (line) => logs.add({ ...line, runner: id }),
     record: async (digest) => (await loadBundle(cache, digest)).record,
   });
   const agent: Agent = new Agent({

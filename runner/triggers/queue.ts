@@ -4,6 +4,8 @@ import { backoffMs } from '../../core/deadline.ts';
 import { ERRORS, FuncatronError, toFuncatronError } from '../../core/errors.ts';
 import { delay, within, type Closable } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
+import type { LogLine } from '../../core/wire/control.ts';
+import { LineBudget } from '../line-budget.ts';
 import { renderAnswer, type Answer } from './answer.ts';
 import { EventFate, type EventCounts } from './event-fate.ts';
 import { isReserved, readIncoming, type Incoming } from './incoming.ts';
@@ -11,6 +13,8 @@ import type { CallTarget } from './targets.ts';
 
 /** How long answers and retries may take to be confirmed after a drain ran out of time. */
 const CUT_SHORT_MS = 2_000;
+/** Lines a second about dead events of one bundle. */
+const DEAD_LINES_PER_SECOND = 50;
 /** A public call is run once more after its runner died, if it may be at all. */
 const CALL_ATTEMPTS = 2;
 
@@ -26,6 +30,8 @@ export interface QueueTriggerOptions {
   readonly backoffCapMs: number;
   readonly drainMs: number;
   readonly counts: EventCounts;
+  /** A line of the bundle's own log. */
+  onLog(line: Omit<LogLine, 'bundle' | 'runner'>): void;
   /** Who takes a message. @throws NOT_FOUND when the revision, alias or operation is not there; NO_RUNNER; STORE_DOWN */
   choose(incoming: Incoming): Promise<CallTarget>;
 }
@@ -40,6 +46,7 @@ export class QueueTrigger implements Closable {
   readonly #fate: EventFate;
   readonly #stop = new AbortController();
   readonly #giveUp = new AbortController();
+  readonly #deadLines = new LineBudget(DEAD_LINES_PER_SECOND);
   readonly #running = new Set<Promise<void>>();
   readonly #opening: Promise<void>;
   #consumer: Consumer | undefined;
@@ -97,7 +104,7 @@ export class QueueTrigger implements Closable {
     const { replyTo } = incoming;
     if (replyTo !== undefined && isReserved(replyTo)) {
       const message = `reply_to ${replyTo} begins with a reserved prefix`;
-      return this.#fate.bury(incoming, new FuncatronError('INVALID_REQUEST', message), undefined);
+      return this.#bury(incoming, new FuncatronError('INVALID_REQUEST', message), undefined);
     }
     let answer: Answer;
     let target: CallTarget | undefined;
@@ -148,9 +155,29 @@ export class QueueTrigger implements Closable {
     const error = answer.error ?? new FuncatronError('FUNC_ERROR', `the func answered ${status}`);
     const neverRan = answer.error !== undefined && !ERRORS[answer.error.code].mayHaveRun;
     const isLate = event.deadline !== undefined && event.deadline <= this.#options.clock.now();
-    if (status < 500 || isLate) return this.#fate.bury(event, error, revision);
+    if (status < 500 || isLate) return this.#bury(event, error, revision);
     if (neverRan) return this.#fate.retry(event, event.attempt);
-    if (event.attempt >= this.#options.maxAttempts) return this.#fate.bury(event, error, revision);
+    if (event.attempt >= this.#options.maxAttempts) return this.#bury(event, error, revision);
     return this.#fate.retry(event, event.attempt + 1);
+  }
+
+  #bury(event: Incoming, error: FuncatronError, revision: string | undefined): Promise<void> {
+    const { operationId, callId, attempt } = event;
+    if (this.#deadLines.take()) {
+      const dropped = this.#deadLines.takeDropped();
+      const message = `dead-lettered at attempt ${attempt}: ${error.code}: ${error.message}`;
+      const { problems } = error.data;
+      this.#options.onLog({
+        time: Date.now(),
+        level: 'error',
+        message,
+        revision: revision ?? '',
+        operationId,
+        callId,
+        ...(problems === undefined ? {} : { fields: { problems: problems.slice(0, 10) } }),
+        ...(dropped > 0 ? { dropped } : {}),
+      });
+    }
+    return this.#fate.bury(event, error, revision);
   }
 }

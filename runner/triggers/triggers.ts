@@ -5,7 +5,7 @@ import type { Config } from '../../core/config.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Closable } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
-import type { BundleState, RevisionState, Snapshot } from '../../core/wire/control.ts';
+import type { BundleState, LogLine, RevisionState, Snapshot } from '../../core/wire/control.ts';
 import type { Replies } from '../replies.ts';
 import type { Revision } from '../revision.ts';
 import type { EventCounts } from './event-fate.ts';
@@ -24,6 +24,8 @@ export interface TriggersOptions {
     Config,
     'eventPrefetch' | 'eventAttempts' | 'eventBackoffCapMs' | 'drainMs' | 'maxQueueBodyBytes'
   >;
+  /** A line of a bundle's own log. */
+  onLog(line: Omit<LogLine, 'runner'>): void;
   /** What the document of a revision says that is not held here. */
   record(digest: string): Promise<BundleRecord>;
 }
@@ -91,6 +93,7 @@ export class Triggers implements Closable {
       // A little longer than the calls have: those that were cut short are then put back for another attempt.
       drainMs: config.drainMs + 1_000,
       counts: this.#countsOf(name),
+      onLog: (line) => this.#options.onLog({ ...line, bundle: name }),
       choose: (incoming) => this.#choose(name, incoming),
     });
     this.#queues.set(name, trigger);

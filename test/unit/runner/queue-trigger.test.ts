@@ -228,6 +228,13 @@ describe('runner/triggers/queue', () => {
       await send('getOrder', { headers: { 'fn-path-id': 'x' } });
       assert.equal((await dead()).properties.headers?.['fn-error-code'], 'INVALID_REQUEST');
       assert.equal(seen.length, 1);
+      await until('the log has both', () => test.lines.length === 2);
+      const [refused, unread] = test.lines;
+      assert.equal(refused?.message, 'dead-lettered at attempt 1: FUNC_ERROR: the func answered 422');
+      assert.deepEqual([refused?.level, refused?.operationId], ['error', 'paid']);
+      assert.equal(refused?.callId, seen[0]?.id);
+      assert.match(unread?.message ?? '', /^dead-lettered at attempt 1: INVALID_REQUEST: /);
+      assert.ok(Array.isArray(unread?.fields?.['problems']));
     });
 
     it('counts a delivery whose runner died as an attempt', async () => {

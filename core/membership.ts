@@ -1,8 +1,8 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Broker } from './broker/broker.ts';
+import { openListener, type Listener } from './broker/listener.ts';
 import type { ClusterClock } from './clock.ts';
-import { FuncatronError } from './errors.ts';
 import { delay, type Closable } from './lifecycle.ts';
 import type { Log } from './log.ts';
 import type { Store } from './store/store.ts';
@@ -49,7 +49,8 @@ class OpenMembership implements Membership {
   #snapshot: Snapshot | undefined;
   #reportDue = false;
   #saving: Promise<void> = Promise.resolve();
-  #loops: Promise<unknown> = Promise.resolve();
+  #listener: Listener | undefined;
+  #reporting: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   constructor(options: MembershipOptions) {
@@ -63,7 +64,18 @@ class OpenMembership implements Membership {
   async start(): Promise<void> {
     const found = (await this.#fromStore()) ?? (await this.#fromCache());
     if (found !== undefined) this.#take(found);
-    this.#loops = Promise.all([this.#listen(), this.#reportLoop()]);
+    const { broker, id, log } = this.#options;
+    const state = listenerTopology(stateExchange, id, [''], 100);
+    this.#listener = openListener({
+      broker,
+      log,
+      queue: listenerQueue(stateExchange.name, id),
+      topology: { ...state, queues: [...(state.queues ?? []), ...(reportTopology.queues ?? [])] },
+      isOwn: true,
+      onDelivery: (delivery) => this.#hear(delivery.body),
+    });
+    void this.#listener.opened.then(() => this.reportSoon());
+    this.#reporting = this.#reportLoop();
   }
 
   onSnapshot(listener: (snapshot: Snapshot) => void): () => void {
@@ -89,26 +101,9 @@ class OpenMembership implements Membership {
   async #close(): Promise<void> {
     this.#stop.abort();
     await this.#report();
-    await this.#options.broker.deleteQueue(listenerQueue(stateExchange.name, this.#options.id)).catch(ignoreDown);
-    await this.#loops;
+    await this.#listener?.close();
+    await this.#reporting;
     await this.#saving;
-  }
-
-  async #listen(): Promise<void> {
-    const { broker, id, log } = this.#options;
-    const topology = listenerTopology(stateExchange, id, [''], 100);
-    while (await broker.ready(this.#stop.signal)) {
-      try {
-        await broker.declare(topology);
-        await broker.declare(reportTopology);
-        await broker.consume(listenerQueue(stateExchange.name, id), {}, (delivery) => this.#hear(delivery.body));
-        this.reportSoon();
-        return;
-      } catch (error) {
-        log.warn({ err: error }, 'cannot listen for the cluster state yet, trying again');
-        await delay(500, this.#stop.signal);
-      }
-    }
   }
 
   #hear(body: Buffer): void {
@@ -191,9 +186,4 @@ function parseSnapshot(bytes: Buffer): Snapshot | undefined {
   } catch {
     return undefined; // Not JSON: not a snapshot.
   }
-}
-
-function ignoreDown(error: unknown): void {
-  // The queue expires by itself when the broker cannot be asked to delete it.
-  if (!(error instanceof FuncatronError)) throw error;
 }

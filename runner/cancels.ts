@@ -1,7 +1,7 @@
-import type { Broker, Consumer, Delivery } from '../core/broker/broker.ts';
-import { backoffMs } from '../core/deadline.ts';
+import type { Broker, Delivery } from '../core/broker/broker.ts';
+import { openListener } from '../core/broker/listener.ts';
 import { ID_BYTES } from '../core/id.ts';
-import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import { cancelExchange, listenerQueue, listenerTopology } from '../core/wire/topology.ts';
 
@@ -48,38 +48,18 @@ function tailOf(id: Buffer): number {
  * @param onCancel called with the 16 bytes of each id, a view
  */
 export function openCancelListener(broker: Broker, runner: string, log: Log, onCancel: (id: Buffer) => void): Closable {
-  const stop = new AbortController();
-  const queue = listenerQueue(cancelExchange.name, runner);
-  let consumer: Consumer | undefined;
-  let closing: Promise<void> | undefined;
-  const opening = open();
-
-  async function open(): Promise<void> {
-    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
-      try {
-        await broker.declare(listenerTopology(cancelExchange, runner, [''], 10_000));
-        consumer = await broker.consume(queue, {}, hear);
-        return;
-      } catch (error) {
-        log.warn({ err: error }, 'cannot listen for cancelled calls yet, trying again');
-        await delay(backoffMs(attempt), stop.signal);
-      }
-    }
-  }
-
   function hear(delivery: Delivery): void {
     for (let at = 0; at + ID_BYTES <= delivery.body.length; at += ID_BYTES) {
       onCancel(delivery.body.subarray(at, at + ID_BYTES));
     }
   }
 
-  async function close(): Promise<void> {
-    stop.abort();
-    await opening;
-    await consumer?.cancel();
-    // The queue expires by itself when the broker cannot be asked to delete it.
-    await broker.deleteQueue(queue).catch(() => 0);
-  }
-
-  return { close: () => (closing ??= close()) };
+  return openListener({
+    broker,
+    log,
+    queue: listenerQueue(cancelExchange.name, runner),
+    topology: listenerTopology(cancelExchange, runner, [''], 10_000),
+    isOwn: true,
+    onDelivery: hear,
+  });
 }

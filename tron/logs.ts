@@ -1,6 +1,6 @@
-import type { Broker, Consumer } from '../core/broker/broker.ts';
-import { backoffMs } from '../core/deadline.ts';
-import { delay, type Closable } from '../core/lifecycle.ts';
+import type { Broker } from '../core/broker/broker.ts';
+import { openListener } from '../core/broker/listener.ts';
+import type { Closable } from '../core/lifecycle.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from '../core/log.ts';
 import type { LogLine } from '../core/wire/control.ts';
 import { listenerQueue, listenerTopology, logExchange } from '../core/wire/topology.ts';
@@ -35,24 +35,14 @@ export function openLogs(options: { readonly broker: Broker; readonly id: string
   const { broker, id, log } = options;
   const rings = new Map<string, Ring>();
   const followers = new Set<{ readonly filter: LogFilter; readonly listener: (line: LogLine) => void }>();
-  const queue = listenerQueue(logExchange.name, id);
-  const stop = new AbortController();
-  let consumer: Consumer | undefined;
-  let closing: Promise<void> | undefined;
-  const opening = open();
-
-  async function open(): Promise<void> {
-    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
-      try {
-        await broker.declare(listenerTopology(logExchange, id, ['#'], QUEUE_MESSAGES));
-        consumer = await broker.consume(queue, {}, (delivery) => hear(delivery.body));
-        return;
-      } catch (error) {
-        log.warn({ err: error }, 'cannot listen for log lines yet, trying again');
-        await delay(backoffMs(attempt), stop.signal);
-      }
-    }
-  }
+  const listener = openListener({
+    broker,
+    log,
+    queue: listenerQueue(logExchange.name, id),
+    topology: listenerTopology(logExchange, id, ['#'], QUEUE_MESSAGES),
+    isOwn: true,
+    onDelivery: (delivery) => hear(delivery.body),
+  });
 
   function hear(body: Buffer): void {
     for (const line of parseLines(body)) {
@@ -71,14 +61,6 @@ export function openLogs(options: { readonly broker: Broker; readonly id: string
     return ring;
   }
 
-  async function close(): Promise<void> {
-    stop.abort();
-    await opening;
-    await consumer?.cancel();
-    // The queue expires by itself when the broker cannot be asked to delete it.
-    await broker.deleteQueue(queue).catch((error: unknown) => log.debug({ err: error }, 'the log queue stays'));
-  }
-
   return {
     read(filter, limit) {
       const chosen = filter.bundle === undefined ? [...rings.values()] : [rings.get(filter.bundle) ?? new Ring()];
@@ -86,12 +68,12 @@ export function openLogs(options: { readonly broker: Broker; readonly id: string
       // Runners send batches, so lines of several runners arrive out of order.
       return lines.sort((a, b) => a.time - b.time).slice(-limit);
     },
-    follow(filter, listener) {
-      const follower = { filter, listener };
+    follow(filter, onLine) {
+      const follower = { filter, listener: onLine };
       followers.add(follower);
       return () => followers.delete(follower);
     },
-    close: () => (closing ??= close()),
+    close: () => listener.close(),
   };
 }
 

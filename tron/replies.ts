@@ -1,5 +1,5 @@
-import type { Broker, Consumer, Delivery, OutgoingMessage } from '../core/broker/broker.ts';
-import { backoffMs } from '../core/deadline.ts';
+import type { Broker, Delivery, OutgoingMessage } from '../core/broker/broker.ts';
+import { openListener } from '../core/broker/listener.ts';
 import { FuncatronError } from '../core/errors.ts';
 import { newId } from '../core/id.ts';
 import { delay, type Closable } from '../core/lifecycle.ts';
@@ -29,24 +29,16 @@ export function openReplies(options: { readonly broker: Broker; readonly id: str
   const { broker, id, log } = options;
   const queue = callerQueue(id);
   const waiting = new Map<string, (delivery: Delivery | undefined) => void>();
-  const stop = new AbortController();
-  let consumer: Consumer | undefined;
+  const listener = openListener({
+    broker,
+    log,
+    queue: queue.name,
+    // The command queue too: a command sent before the first leader has declared it would be dropped.
+    topology: { queues: [queue, ...(commandTopology.queues ?? [])] },
+    isOwn: true,
+    onDelivery: hear,
+  });
   let closing: Promise<void> | undefined;
-  const opening = open();
-
-  async function open(): Promise<void> {
-    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
-      try {
-        // The command queue too: a command sent before the first leader has declared it would be dropped.
-        await broker.declare({ queues: [queue, ...(commandTopology.queues ?? [])] });
-        consumer = await broker.consume(queue.name, {}, hear);
-        return;
-      } catch (error) {
-        log.warn({ err: error, queue: queue.name }, 'cannot consume the reply queue yet, trying again');
-        await delay(backoffMs(attempt), stop.signal);
-      }
-    }
-  }
 
   function hear(delivery: Delivery): void {
     const settle = waiting.get(delivery.properties.correlationId ?? '');
@@ -72,9 +64,9 @@ export function openReplies(options: { readonly broker: Broker; readonly id: str
     });
     try {
       // A tron that has just started is given the time to open its queue.
-      if (consumer === undefined) await Promise.race([opening, delay(Math.min(timeoutMs, OPEN_MS), stop.signal)]);
+      if (!listener.isOpen) await Promise.race([listener.opened, delay(Math.min(timeoutMs, OPEN_MS))]);
       const properties = { ...message.properties, correlationId, replyTo: queue.name, expirationMs: timeoutMs };
-      const outcome = consumer === undefined ? 'down' : await broker.publish({ ...message, properties });
+      const outcome = !listener.isOpen ? 'down' : await broker.publish({ ...message, properties });
       if (outcome === 'accepted') return await answer;
       throw new FuncatronError(
         'BROKER_DOWN',
@@ -90,12 +82,8 @@ export function openReplies(options: { readonly broker: Broker; readonly id: str
   }
 
   async function close(): Promise<void> {
-    stop.abort();
-    await opening;
     for (const settle of waiting.values()) settle(undefined);
-    await consumer?.cancel();
-    // The queue expires by itself when the broker cannot be asked to delete it.
-    await broker.deleteQueue(queue.name).catch((error: unknown) => log.debug({ err: error }, 'the reply queue stays'));
+    await listener.close();
   }
 
   return { request, close: () => (closing ??= close()) };

@@ -1,4 +1,5 @@
-import type { Broker, Consumer, Delivery, OutgoingMessage } from '../core/broker/broker.ts';
+import type { Broker, Delivery, OutgoingMessage } from '../core/broker/broker.ts';
+import { openListener } from '../core/broker/listener.ts';
 import { backoffMs } from '../core/deadline.ts';
 import { FuncatronError, PROBLEM_CONTENT_TYPE, toProblem } from '../core/errors.ts';
 import { delay, type Closable } from '../core/lifecycle.ts';
@@ -25,24 +26,20 @@ export function openUnrouted(options: {
 }): Closable {
   const { broker, log } = options;
   const stop = new AbortController();
-  let consumer: Consumer | undefined;
-  let closing: Promise<void> | undefined;
-  const opening = open();
-
-  async function open(): Promise<void> {
-    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
-      try {
-        await Promise.all([broker.declare(callTopology), broker.declare(unroutedDeadTopology)]);
-        consumer = await broker.consume(UNROUTED_QUEUE, { prefetch: PREFETCH }, (delivery) => {
-          settle(delivery).catch((error: unknown) => log.error({ err: error }, 'an unrouted message was not settled'));
-        });
-        return;
-      } catch (error) {
-        log.warn({ err: error }, 'cannot take unrouted messages yet, trying again');
-        await delay(backoffMs(attempt), stop.signal);
-      }
-    }
-  }
+  const listener = openListener({
+    broker,
+    log,
+    queue: UNROUTED_QUEUE,
+    topology: {
+      ...callTopology,
+      queues: [...(callTopology.queues ?? []), ...(unroutedDeadTopology.queues ?? [])],
+    },
+    consume: { prefetch: PREFETCH },
+    isOwn: false,
+    onDelivery(delivery) {
+      settle(delivery).catch((error: unknown) => log.error({ err: error }, 'an unrouted message was not settled'));
+    },
+  });
 
   /** Acknowledged only when its answer or its dead letter is safe; tried again until then. */
   async function settle(delivery: Delivery): Promise<void> {
@@ -60,12 +57,10 @@ export function openUnrouted(options: {
   }
 
   return {
-    close: () =>
-      (closing ??= (async () => {
-        stop.abort();
-        await opening;
-        await consumer?.cancel();
-      })()),
+    close() {
+      stop.abort();
+      return listener.close();
+    },
   };
 }
 

@@ -1,10 +1,9 @@
-import { backoffMs } from '../deadline.ts';
-import { FuncatronError } from '../errors.ts';
-import { delay, type Closable } from '../lifecycle.ts';
+import type { Closable } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
 import { Envelope, KIND_REPLIES } from '../wire/envelope.ts';
 import { replyQueue, type ExchangeSpec } from '../wire/topology.ts';
-import type { Broker, Consumer, Delivery } from './broker.ts';
+import type { Broker, Delivery } from './broker.ts';
+import { openListener, type Listener } from './listener.ts';
 
 /** Where replies to one process arrive: `reply.<id>`. */
 export interface ReplyAddress extends Closable {
@@ -26,30 +25,14 @@ export interface ReplyAddressOptions {
 }
 
 /**
- * The address `reply.<id>`, not open yet. The queue is durable and outlives a dropped connection by a minute, so replies sent meanwhile are delivered afterwards (an
- * exclusive one could not be declared again while the old connection is half open: protocol §1.11). Deliveries are
- * not acknowledged: a reply that reached this process is of no use to another one.
+ * The address `reply.<id>`, not open yet. The queue is durable and outlives a dropped connection by a minute, so replies
+ * sent meanwhile are delivered afterwards (an exclusive one could not be declared again while the old connection is
+ * half open: protocol §1.11). Deliveries are not acknowledged: a reply that reached this process is of no use to another.
  */
 export function createReplyAddress(options: ReplyAddressOptions): ReplyAddress {
   const { broker, id, log } = options;
   const queue = replyQueue(id);
-  const stop = new AbortController();
-  let consumer: Consumer | undefined;
-  let closing: Promise<void> | undefined;
-  let opening: Promise<void> | undefined;
-
-  async function open(): Promise<void> {
-    for (let attempt = 0; await broker.ready(stop.signal); attempt++) {
-      try {
-        await broker.declare({ exchanges: [options.exchange], queues: [queue] });
-        consumer = await broker.consume(queue.name, {}, hear);
-        return;
-      } catch (error) {
-        log.warn({ err: error, queue: queue.name }, 'cannot consume the reply queue yet, trying again');
-        await delay(backoffMs(attempt), stop.signal);
-      }
-    }
-  }
+  let listener: Listener | undefined;
 
   function hear(delivery: Delivery): void {
     const envelope = decode(delivery.body);
@@ -60,27 +43,16 @@ export function createReplyAddress(options: ReplyAddressOptions): ReplyAddress {
     options.onReplies(envelope);
   }
 
-  async function close(): Promise<void> {
-    stop.abort();
-    await opening;
-    await consumer?.cancel();
-    try {
-      await broker.deleteQueue(queue.name);
-    } catch (error) {
-      // The queue expires by itself when the broker cannot be asked to delete it.
-      if (!(error instanceof FuncatronError)) throw error;
-    }
-  }
-
   return {
     queue: queue.name,
     open() {
-      opening ??= open();
+      const topology = { exchanges: [options.exchange], queues: [queue] };
+      listener ??= openListener({ broker, log, queue: queue.name, topology, isOwn: true, onDelivery: hear });
     },
     get isOpen() {
-      return consumer !== undefined;
+      return listener?.isOpen === true;
     },
-    close: () => (closing ??= close()),
+    close: async () => listener?.close(),
   };
 }
 

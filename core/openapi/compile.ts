@@ -173,14 +173,18 @@ function unsupported(request: ReadRequest, declared: readonly string[]): Problem
   };
 }
 
+/** Each schema that fails may have taken ajv a tenth of a second, and a large document has a thousand. */
+const MAX_UNCOMPILABLE = 10;
+
 /**
- * Compiles everything at once: the problems of schemas no validator can be made of. Lets other work run between
- * operations, for a large document takes seconds.
+ * Compiles everything at once: the problems of schemas no validator can be made of, at most ten. Lets other work run
+ * between operations, for a large document takes seconds.
  */
 export async function compileAll(api: Api): Promise<readonly Problem[]> {
   const problems: Problem[] = [];
   const context = createContext(api);
   for (const operation of api.operations) {
+    if (problems.length === MAX_UNCOMPILABLE) break;
     await setImmediate();
     try {
       compileOperation(operation, context);

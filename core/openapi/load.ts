@@ -45,6 +45,22 @@ export async function loadApi(text: string, options: LoadOptions): Promise<Loade
   const source = options.original === undefined ? parsed : parseDocument(options.original, options.file);
   const edition = editionOf(document);
   if (typeof edition !== 'string') throw refuse(source, options.file, [edition]);
+  try {
+    return await loadEdition(document, edition, source, options);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const message = 'refers on from definition to definition too deeply to be read';
+    throw refuse(source, options.file, [{ message, pointer: '/paths' }]);
+  }
+}
+
+/** @throws INVALID_BUNDLE; RangeError where the stack does not suffice */
+async function loadEdition(
+  document: JsonObject,
+  edition: Edition,
+  source: SourceDocument,
+  options: LoadOptions,
+): Promise<LoadedApi> {
   await setImmediate();
   const problems: Problem[] = [...checkEdition(document, edition)];
   await setImmediate();

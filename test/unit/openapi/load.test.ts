@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { FuncatronError } from '../../../core/errors.ts';
+import { compileAll } from '../../../core/openapi/compile.ts';
 import { editionValidator } from '../../../core/openapi/edition-schema.ts';
 import { loadApi, type LoadOptions } from '../../../core/openapi/load.ts';
 
@@ -313,6 +314,27 @@ components: { schemas: { Order: {} } }
     await loadApi(`${HEAD}paths:\n${paths.join('\n')}\n`, { file: 'f.yaml' });
     isLoading = false;
     assert.ok(turns >= 2 * operations, `${turns} turns`);
+  });
+
+  it('refuses definitions that lead on to one another deeper than the stack', async () => {
+    const length = 5_000;
+    const ref = (n: number) => `{ properties: { next: { $ref: '#/components/schemas/S${n}' } } }`;
+    const schemas = Array.from({ length }, (_, n) => `    S${n}: ${n < length - 1 ? ref(n + 1) : '{}'}`);
+    const body = `requestBody: { content: { application/json: { schema: ${ref(0)} } } }`;
+    const paths = `paths: { /a: { put: { operationId: a, ${body}, ${OK} } } }`;
+    const problems = await problemsOf(`${HEAD}${paths}\ncomponents:\n  schemas:\n${schemas.join('\n')}\n`);
+    assert.deepEqual(problems, ['3:1 /paths refers on from definition to definition too deeply to be read']);
+  });
+
+  it('looks at no more schemas than ten that cannot be compiled', async () => {
+    const text = `${HEAD}paths: { /a: { get: { operationId: a, parameters: [{ name: q, in: query, schema: {} }], ${OK} } } }`;
+    const { api } = await loadApi(text, { file: 'f.yaml' });
+    const bad = api.operations.map((each) => ({
+      ...each,
+      parameters: each.parameters.map((parameter) => ({ ...parameter, schema: { type: 'strnig' } })),
+    }));
+    const operations = Array.from({ length: 15 }, () => bad).flat();
+    assert.equal((await compileAll({ ...api, operations })).length, 10);
   });
 
   it('makes the validator of an edition once in a process', () => {

@@ -12,8 +12,9 @@ export interface AdmissionLimits {
 }
 
 /**
- * How many calls, and bytes of their bodies, this frontend holds at once, from the moment their route is known until
- * they are answered. More are refused, not queued: the queue is RabbitMQ's.
+ * How many calls this frontend holds at once, from the moment their bodies are there until they are answered, and how
+ * many bytes: of bodies as they arrive, of answers until their clients have read them. More is refused, not queued: the
+ * queue is RabbitMQ's. A client that only pretends to send a body, or to read an answer, takes no call's place.
  */
 export class Admission {
   readonly #limits: AdmissionLimits;
@@ -28,27 +29,43 @@ export class Admission {
     return this.#inFlight;
   }
 
-  /** Takes a call in, or returns false when there is no room. `bodyBytes` is the most its body can be. */
-  admit(revision: Admitted, bodyBytes: number): boolean {
-    const limits = this.#limits;
-    if (
-      this.#inFlight >= limits.maxInFlight ||
-      revision.inFlight >= limits.maxInFlightPerRevision ||
-      this.#bytes + bodyBytes > limits.maxInFlightBytes
-    ) {
-      return false;
-    }
+  /** Whether `admit` would say yes. */
+  hasRoom(revision: Admitted): boolean {
+    const { maxInFlight, maxInFlightPerRevision, maxInFlightBytes } = this.#limits;
+    return (
+      this.#inFlight < maxInFlight && revision.inFlight < maxInFlightPerRevision && this.#bytes <= maxInFlightBytes
+    );
+  }
+
+  /** Takes a call in, or returns false when there is no room. */
+  admit(revision: Admitted): boolean {
+    if (!this.hasRoom(revision)) return false;
     this.#inFlight++;
-    this.#bytes += bodyBytes;
     revision.inFlight++;
     return true;
   }
 
   /** Gives back what `admit` took: once for each true. */
-  release(revision: Admitted, bodyBytes: number): void {
+  release(revision: Admitted): void {
     this.#inFlight--;
-    this.#bytes -= bodyBytes;
     revision.inFlight--;
+  }
+
+  /** Takes room for bytes of a body that have arrived, or returns false when there is none. */
+  admitBytes(bytes: number): boolean {
+    if (this.#bytes + bytes > this.#limits.maxInFlightBytes) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  /** Counts bytes that are there whether there is room or not: an answer has run, and is not refused. */
+  holdBytes(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  /** Gives back what `admitBytes` or `holdBytes` took. */
+  releaseBytes(bytes: number): void {
+    this.#bytes -= bytes;
   }
 }
 

@@ -3,12 +3,17 @@ import type { IncomingMessage } from 'node:http';
 /** Bytes of a refused body that are read and thrown away, so that the client gets to read the answer; then the connection goes. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
 
+/** Pieces of a body that are kept apart: a body that comes a byte at a time would cost a hundred times its length. */
+const MAX_PIECES = 4_096;
+
 const EMPTY = Buffer.alloc(0);
 const READING = Symbol('reading');
 
-/** Who waits for a body. Exactly one of them is called, once, unless the connection ends first. */
+/** Who waits for a body. It ends with `onBody`, `onBodyTooLarge` or a false, once, unless the connection ends first. */
 export interface BodyReader {
   onBody(body: Buffer): void;
+  /** So many more bytes of it are here. False: they are not wanted, and the rest is being thrown away. */
+  onBodyBytes(bytes: number): boolean;
   /** It is longer than allowed; the rest is being thrown away. */
   onBodyTooLarge(): void;
 }
@@ -16,7 +21,7 @@ export interface BodyReader {
 interface Reading {
   readonly reader: BodyReader;
   readonly maxBytes: number;
-  readonly chunks: Buffer[];
+  chunks: Buffer[];
   bytes: number;
   isRefused: boolean;
 }
@@ -49,8 +54,11 @@ function onData(this: ReadingRequest, chunk: Buffer): void {
     if (reading.bytes > MAX_DISCARDED_BYTES) this.destroy();
   } else if (reading.bytes > reading.maxBytes) {
     refuse(reading);
-  } else {
+  } else if (reading.reader.onBodyBytes(chunk.length)) {
+    if (reading.chunks.length >= MAX_PIECES) reading.chunks = [Buffer.concat(reading.chunks)];
     reading.chunks.push(chunk);
+  } else {
+    discard(reading);
   }
 }
 
@@ -61,9 +69,13 @@ function onEnd(this: ReadingRequest): void {
 }
 
 function refuse(reading: Reading): void {
-  reading.isRefused = true;
-  reading.chunks.length = 0;
+  discard(reading);
   reading.reader.onBodyTooLarge();
+}
+
+function discard(reading: Reading): void {
+  reading.isRefused = true;
+  reading.chunks = [];
 }
 
 /** A body that came in one piece, as most do, is not copied. */

@@ -22,6 +22,7 @@ import { handleCall, type PipelineContext } from './pipeline.ts';
 import { createRecords } from './records.ts';
 import { Routes } from './routes.ts';
 import { createFrontendServer } from './server.ts';
+import { UnreadAnswers } from './unread-answers.ts';
 import { ValidatorCache } from './validators.ts';
 
 export interface FrontendOptions {
@@ -77,6 +78,7 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
     routes,
     admission,
     waitingRoom,
+    unread: new UnreadAnswers(),
     rpc,
     clock,
     validators: new ValidatorCache(),

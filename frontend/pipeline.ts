@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RpcCall, RpcCaller, RpcFailure } from '../core/broker/batch.ts';
 import type { Rpc } from '../core/broker/rpc.ts';
+import type { WheelEntry } from '../core/deadline.ts';
 import { ERRORS, type ErrorCode, type ErrorData, type Problem } from '../core/errors.ts';
 import { ID_BYTES, writeId } from '../core/id.ts';
 import type { Log } from '../core/log.ts';
@@ -15,6 +16,7 @@ import type { Operation, Revision } from './revision.ts';
 import { paramsOf, type RouteOption } from './route-table.ts';
 import type { Routes } from './routes.ts';
 import { splitTarget } from './request-target.ts';
+import type { UnreadAnswers } from './unread-answers.ts';
 import type { ValidatorCache } from './validators.ts';
 
 /** What the pipeline needs of its frontend. */
@@ -22,6 +24,7 @@ export interface PipelineContext {
   readonly routes: Routes;
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
+  readonly unread: UnreadAnswers;
   readonly rpc: Rpc;
   readonly clock: { now(): number };
   readonly validators: ValidatorCache;
@@ -55,7 +58,7 @@ export function handleCall(context: PipelineContext, req: IncomingMessage, res: 
 }
 
 function onClose(this: CallResponse): void {
-  this[CALL]?.onHangUp();
+  this[CALL]?.onClose();
 }
 
 /**
@@ -77,9 +80,11 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   #body: Buffer = EMPTY;
   #route: RouteOption | undefined;
   #params: Readonly<Record<string, string>> = {};
-  /** Whom admission counts this call for, and with how many bytes. */
+  /** Whom admission counts this call for. */
   #admitted: Revision | undefined;
-  #admittedBytes = 0;
+  /** Bytes of its body admission counts, and then of an answer the client has not read yet. */
+  #heldBytes = 0;
+  #unread: WheelEntry | undefined;
   #rpcCall: RpcCall | undefined;
   #wasReturned = false;
   #hasEnded = false;
@@ -105,7 +110,9 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     if (!this.#findRoute()) return;
     const bytes = declaredBytes(req);
     if (bytes === 0) return this.#dispatch();
-    const { maxBodyBytes } = this.#context;
+    const { maxBodyBytes, admission } = this.#context;
+    const revision = this.#route?.operation.revision;
+    if (revision !== undefined && !admission.hasRoom(revision)) return this.#failOverloaded(revision);
     if (asksFirst && (bytes <= maxBodyBytes || bytes === Infinity)) {
       this.#answer.isLast = false;
       this.#res.writeContinue();
@@ -116,6 +123,16 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   onBody(body: Buffer): void {
     this.#body = body;
     this.#dispatch();
+  }
+
+  onBodyBytes(bytes: number): boolean {
+    if (this.#hasEnded) return false;
+    if (this.#context.admission.admitBytes(bytes)) {
+      this.#heldBytes += bytes;
+      return true;
+    }
+    this.#fail('OVERLOADED', 'too many bytes of bodies and answers are in flight', SOON);
+    return false;
   }
 
   onBodyTooLarge(): void {
@@ -133,7 +150,9 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     const match = routes.table.router.match(this.#host, method, this.#path);
     switch (match.kind) {
       case 'found':
-        return this.#take(match.value.choose(), match.params);
+        this.#route = match.value.choose();
+        this.#params = paramsOf(this.#route, match.params);
+        return true;
       case 'options':
         this.#answer.reply(204, ['allow', match.allow.join(', ')], EMPTY);
         this.#end(204);
@@ -151,26 +170,26 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     return false;
   }
 
-  #take(route: RouteOption, params: Readonly<Record<string, string>>): boolean {
-    this.#route = route;
-    this.#params = paramsOf(route, params);
-    const { revision } = route.operation;
+  #admit(revision: Revision): boolean {
     if (revision === this.#admitted) return true;
     this.#release();
-    this.#admittedBytes = Math.min(declaredBytes(this.#req), this.#context.maxBodyBytes);
-    if (!this.#context.admission.admit(revision, this.#admittedBytes)) {
-      this.#fail('OVERLOADED', `too many calls of ${revision.key} are in flight`, SOON);
-      return false;
+    if (this.#context.admission.admit(revision)) {
+      this.#admitted = revision;
+      return true;
     }
-    this.#admitted = revision;
-    return true;
+    this.#failOverloaded(revision);
+    return false;
+  }
+
+  #failOverloaded(revision: Revision): void {
+    this.#fail('OVERLOADED', `too many calls of ${revision.key} are in flight`, SOON);
   }
 
   #dispatch(): void {
     const operation = this.#route?.operation;
     if (operation === undefined || this.#hasEnded) return;
     try {
-      this.#send(operation);
+      if (this.#admit(operation.revision)) this.#send(operation);
     } catch (error) {
       this.onDefect(error);
     }
@@ -235,6 +254,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
       this.#answer.isLast = this.#context.isDraining;
       this.#answer.reply(reply.status, reply.headers, reply.body, envelope.funcUs(index));
       this.#end(reply.status);
+      this.#holdUnread(reply.body.length);
     } catch (error) {
       this.#refuseReply(operation, { err: error });
     }
@@ -257,9 +277,9 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     }
   }
 
-  /** The connection ended. Before the answer: nobody waits for this call any more. */
-  onHangUp(): void {
-    if (this.#hasEnded) return;
+  /** The answer is on its way for good, or the connection ended. Before the answer: nobody waits for this call any more. */
+  onClose(): void {
+    if (this.#hasEnded) return this.#releaseBytes();
     if (this.#rpcCall !== undefined) this.#context.rpc.cancel(this.#rpcCall);
     this.#end(CLIENT_CLOSED);
   }
@@ -294,12 +314,27 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     this.#hasEnded = true;
     if (this.#waitsUntil !== 0) this.#context.waitingRoom.leave(this);
     this.#release();
+    this.#releaseBytes();
     this.#context.metrics.observe(this.#route?.operation, status, performance.now() - this.#answer.startedAt);
   }
 
   #release(): void {
-    if (this.#admitted !== undefined) this.#context.admission.release(this.#admitted, this.#admittedBytes);
+    if (this.#admitted !== undefined) this.#context.admission.release(this.#admitted);
     this.#admitted = undefined;
+  }
+
+  /** What the kernel did not take at once stays here until the client reads it. */
+  #holdUnread(bytes: number): void {
+    if (this.#res.writableLength === 0 || this.#res.destroyed) return;
+    this.#heldBytes = bytes;
+    this.#context.admission.holdBytes(bytes);
+    this.#unread = this.#context.unread.add(this.#res);
+  }
+
+  #releaseBytes(): void {
+    if (this.#unread !== undefined) this.#context.unread.remove(this.#unread);
+    this.#context.admission.releaseBytes(this.#heldBytes);
+    this.#heldBytes = 0;
   }
 }
 

@@ -55,7 +55,9 @@ function isOwn(url: string): boolean {
 /** What is not HTTP, or too long to be read, gets its answer here: there is no request to hand on. */
 function onClientError(cause: NodeJS.ErrnoException, socket: Socket & { _httpMessage?: ServerResponse | null }): void {
   // An answer is on its way on this connection (Node's own handler looks at the same field); ours would be taken for it.
-  const isAnswering = socket._httpMessage !== undefined && socket._httpMessage !== null;
+  // Unless the answer is due to the very request that breaks off here: it will not get another one.
+  const due = socket._httpMessage ?? undefined;
+  const isAnswering = due !== undefined && (due.headersSent || due.req.complete);
   if (cause.code === 'ECONNRESET' || !socket.writable || isAnswering) return void socket.destroy();
   if (cause.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
     return void socket.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n');

@@ -28,10 +28,10 @@ export class RpcCall implements CallRecord, WheelEntry {
   readonly deadline: number;
   readonly operation: number;
   readonly flags: number;
-  readonly meta: Buffer | string;
-  readonly body: Buffer | undefined;
+  meta: Buffer | string;
+  body: Buffer | undefined;
   readonly target: RpcTarget;
-  readonly caller: RpcCaller;
+  caller: RpcCaller;
   attempt = 1;
   tick = 0;
   state: 'gathered' | 'published' | 'settled' = 'gathered';
@@ -69,7 +69,24 @@ export class RpcCall implements CallRecord, WheelEntry {
   expire(): void {
     this.#onExpire(this);
   }
+
+  /**
+   * Lets go of everything but itself, and returns its caller. A settled call stays reachable for a while from the old
+   * tables a `Map` leaves behind as it is rehashed, each of which points to the next: when one of them is promoted,
+   * all after it survive until the next major collection, and with them their requests and responses.
+   */
+  release(): RpcCaller {
+    const { caller } = this;
+    this.state = 'settled';
+    this.caller = NOBODY;
+    this.batch = undefined;
+    this.meta = '';
+    this.body = undefined;
+    return caller;
+  }
 }
+
+const NOBODY: RpcCaller = { onReply: () => {}, onFailure: () => {} };
 
 /** Calls for one queue and one timeout class, gathered in one turn of the event loop. */
 export class Lane {

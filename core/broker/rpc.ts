@@ -201,8 +201,7 @@ export class Rpc implements Closable {
         this.counts.lateReplies++;
         continue;
       }
-      this.#remove(call);
-      call.caller.onReply(envelope, index);
+      this.#remove(call).onReply(envelope, index);
     }
   }
 
@@ -264,21 +263,19 @@ export class Rpc implements Closable {
   }
 
   #settle(call: RpcCall, failure: RpcFailure): void {
-    this.#remove(call);
-    call.caller.onFailure(failure);
+    this.#remove(call).onFailure(failure);
   }
 
-  #remove(call: RpcCall): void {
-    call.state = 'settled';
+  #remove(call: RpcCall): RpcCaller {
     this.#wheel.remove(call);
     this.#waiting.delete(call.tail);
     this.#inFlightBytes -= call.bytes;
+    return call.release();
   }
 }
 
 function fail(call: RpcCall, failure: RpcFailure): RpcCall {
-  call.state = 'settled';
-  call.caller.onFailure(failure);
+  call.release().onFailure(failure);
   return call;
 }
 

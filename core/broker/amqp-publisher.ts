@@ -13,7 +13,7 @@ const DOWN = Promise.resolve<PublishOutcome>('down');
 const REFUSED = Promise.resolve<PublishOutcome>('refused');
 
 interface Unconfirmed {
-  readonly settle: (outcome: PublishOutcome) => void;
+  settle: (outcome: PublishOutcome) => void;
   readonly bytes: number;
 }
 
@@ -97,7 +97,10 @@ export class Publisher {
     if (unconfirmed === undefined) return; // it was returned
     this.#unconfirmed.delete(tag);
     this.#bytes -= unconfirmed.bytes;
-    unconfirmed.settle(outcome);
+    const { settle } = unconfirmed;
+    // Old tables of the Map keep their entries for a while, and would keep what waits for this outcome with them.
+    unconfirmed.settle = nobody;
+    settle(outcome);
     if (this.#unconfirmed.size === 0) this.#onEmpty?.();
   }
 
@@ -132,6 +135,8 @@ export class Publisher {
     return REFUSED;
   }
 }
+
+function nobody(): void {}
 
 function isClosed(error: unknown): boolean {
   return error instanceof Error && error.name === 'IllegalOperationError';

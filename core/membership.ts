@@ -7,6 +7,7 @@ import { delay, type Closable } from './lifecycle.ts';
 import type { Log } from './log.ts';
 import type { Store } from './store/store.ts';
 import { compareEpochs, StoreKey, type Report, type Snapshot } from './wire/control.ts';
+import { parseSnapshot } from './wire/read-control.ts';
 import { listenerQueue, listenerTopology, REPORT_QUEUE, reportTopology, stateExchange } from './wire/topology.ts';
 
 /** How a runner or a frontend belongs to the cluster: it hears the desired state and says what it holds. */
@@ -174,16 +175,5 @@ class OpenMembership implements Membership {
       body: Buffer.from(JSON.stringify(this.#options.describe())),
       properties: { contentType: 'application/json', type: 'report' },
     });
-  }
-}
-
-function parseSnapshot(bytes: Buffer): Snapshot | undefined {
-  try {
-    const value = JSON.parse(bytes.toString()) as Partial<Snapshot> | null;
-    return value?.v === 1 && typeof value.epoch === 'string' && Array.isArray(value.bundles)
-      ? (value as Snapshot)
-      : undefined;
-  } catch {
-    return undefined; // Not JSON: not a snapshot.
   }
 }

@@ -1,5 +1,6 @@
 import { FuncatronError, isErrorCode, type ErrorData } from '../core/errors.ts';
 import type { FrontendReport, RunnerReport } from '../core/wire/control.ts';
+import { isWeights, isWorkers } from '../core/wire/read-control.ts';
 import type { Weights } from './bundle-entry.ts';
 
 /** What only the leading Tron can do. Any Tron takes the request; followers hand it on. */
@@ -45,14 +46,33 @@ export interface CommandReply {
   readonly error?: { readonly code: string; readonly message: string; readonly data?: ErrorData };
 }
 
-/** The command in a message, or `undefined` when it is none of this version. */
+/** The command in a message, or `undefined` when it is none of this version: what it says goes into the registry. */
 export function parseCommand(body: Buffer): CommandMessage | undefined {
   try {
     const value = JSON.parse(body.toString()) as Partial<CommandMessage> | null;
-    const isCommand = value?.v === 1 && typeof value.id === 'string' && typeof value.deadline === 'number';
-    return isCommand && typeof value.command?.type === 'string' ? (value as CommandMessage) : undefined;
+    const isMessage = value?.v === 1 && typeof value.id === 'string' && typeof value.deadline === 'number';
+    return isMessage && isCommand(value.command) ? (value as CommandMessage) : undefined;
   } catch {
     return undefined; // Not JSON: no command.
+  }
+}
+
+function isCommand(value: Partial<Record<string, unknown>> | null | undefined): boolean {
+  if (value?.['type'] === 'members') return true;
+  if (typeof value?.['bundle'] !== 'string') return false;
+  switch (value['type']) {
+    case 'deploy':
+      return typeof value['digest'] === 'string' && typeof value['goLive'] === 'boolean';
+    case 'alias':
+      return isWeights(value['weights']) && Object.keys(value['weights'] ?? {}).length > 0;
+    case 'rollback':
+      return true;
+    case 'remove':
+      return typeof value['purge'] === 'boolean';
+    case 'scale':
+      return isWorkers(value['workers']);
+    default:
+      return false;
   }
 }
 

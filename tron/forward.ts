@@ -65,8 +65,9 @@ export function receiveCommands(options: {
         ? { correlationId, contentType: 'application/json' }
         : { ...delivery.properties, expirationMs: Math.ceil(remainingMs) },
     });
-    // Not accepted: left with the broker, which gives it to the next leader when this process or connection ends.
-    if (outcome === 'accepted') delivery.ack();
+    // A full reply queue is its owner's affair, who must not keep others' commands waiting for it.
+    // Not accepted otherwise: left with the broker, which gives it to the next leader when this process or connection ends.
+    if (outcome === 'accepted' || (isOurs && outcome === 'refused')) delivery.ack();
   }
 
   async function answer({ id, command }: CommandMessage): Promise<CommandReply> {

@@ -6,6 +6,7 @@ import { delay } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import type { Store } from '../core/store/store.ts';
 import { StoreKey, type Epoch, type Snapshot } from '../core/wire/control.ts';
+import { parseReport } from '../core/wire/read-control.ts';
 import { commandTopology, REPORT_QUEUE, reportTopology, stateExchange } from '../core/wire/topology.ts';
 import type { Command, Outcome } from './commands.ts';
 import { Executor } from './execute.ts';
@@ -15,7 +16,7 @@ import { receiveCommands } from './forward.ts';
 import { Reconciler } from './reconciler.ts';
 import { parseRegistry, Registry, REGISTRY_KEY } from './registry.ts';
 import { Retirement } from './retire.ts';
-import { parseReport, Roster } from './roster.ts';
+import { Roster } from './roster.ts';
 
 export interface LeadershipOptions {
   readonly id: string;

@@ -151,20 +151,3 @@ function presumedReport(
     })),
   };
 }
-
-/** A report as it came over the wire, or `undefined` when it is none of this version. */
-export function parseReport(body: Buffer): Report | undefined {
-  try {
-    const value = JSON.parse(body.toString()) as Partial<Report> | null;
-    if (value?.v !== 1 || typeof value.id !== 'string' || !/^\d+\.\d+$/.test(value.epoch ?? '')) return undefined;
-    if (value.role === 'runner' && Array.isArray(value.revisions)) return value as Report;
-    if (value.role === 'frontend' && isRecord(value.inFlight) && isRecord(value.failures)) return value as Report;
-    return undefined;
-  } catch {
-    return undefined; // Not JSON: no report.
-  }
-}
-
-function isRecord(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}

@@ -7,7 +7,7 @@ import type { Broker } from '../../core/broker/broker.ts';
 import { newId } from '../../core/id.ts';
 import type { Closable } from '../../core/lifecycle.ts';
 import { createLog } from '../../core/log.ts';
-import { callQueue } from '../../core/wire/topology.ts';
+import { callQueue, replyQueue } from '../../core/wire/topology.ts';
 import { openFaultProxy, type FaultProxy } from '../helpers/fault-proxy.ts';
 import { testBundle, type TestBundle } from '../helpers/live-bundle.ts';
 import { openResponder, type Responder } from '../helpers/responder.ts';
@@ -128,6 +128,9 @@ describe('frontend on RabbitMQ', function () {
     await until('the call came', () => responder.calls.length === 1);
     proxy.pause();
     await until('it knows', async () => (await test.reasons()).length > 0, 20_000);
+    // The broker too: until then it would hand the reply to the dead connection, which acknowledges nothing.
+    const replies = replyQueue(test.frontend.id).name;
+    await until('so does the broker', async () => (await runner.probe(replies))?.consumers === 0, 20_000);
     const [seen] = responder.calls;
     assert.ok(seen !== undefined);
     await responder.reply(seen, { body: 'late' });

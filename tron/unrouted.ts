@@ -14,6 +14,8 @@ import {
 } from '../core/wire/topology.ts';
 
 const PREFETCH = 64;
+/** A message is tried this often as it came. An answer is then dropped, a dead letter kept without the sender's headers. */
+const REFUSED_ROUNDS = 3;
 
 /**
  * Sees to public messages that no bundle takes (`funcatron.unrouted`): who waits for an answer gets 404 NO_ROUTE, the
@@ -41,13 +43,22 @@ export function openUnrouted(options: {
     },
   });
 
-  /** Acknowledged only when its answer or its dead letter is safe; tried again until then. */
+  /**
+   * Acknowledged only when its answer or its dead letter is safe; tried again until then. Who has no room for an
+   * answer, or sends headers that cannot be encoded again, does not hold up the others.
+   */
   async function settle(delivery: Delivery): Promise<void> {
     const { replyTo } = delivery.properties;
     const isAnswered = replyTo !== undefined && !RESERVED_PREFIXES.some((prefix) => replyTo.startsWith(prefix));
-    const message = isAnswered ? answerTo(delivery, replyTo) : deadLetterOf(delivery);
+    let message = isAnswered ? answerTo(delivery, replyTo) : deadLetterOf(delivery);
+    let refused = 0;
     for (let attempt = 0; delivery.alive && !stop.signal.aborted; attempt++) {
-      if ((await broker.publish(message)) === 'accepted') {
+      const outcome = await broker.publish(message);
+      if (outcome === 'refused' && ++refused === REFUSED_ROUNDS) {
+        if (isAnswered) return delivery.ack();
+        message = deadLetterOf(delivery, {});
+      }
+      if (outcome === 'accepted') {
         delivery.ack();
         options.onMessage(isAnswered ? 'answered' : 'dead');
         return;
@@ -85,8 +96,8 @@ function noRoute(routingKey: string): FuncatronError {
   });
 }
 
-/** As it came, with the reason in its headers. */
-function deadLetterOf(delivery: Delivery): OutgoingMessage {
+/** As it came, with the reason in its headers; `headers` are those of the sender that go with it. */
+function deadLetterOf(delivery: Delivery, headers = carriedHeaders(delivery.properties.headers)): OutgoingMessage {
   const { expirationMs: _expirationMs, replyTo: _replyTo, ...properties } = delivery.properties;
   return {
     exchange: '',
@@ -96,7 +107,7 @@ function deadLetterOf(delivery: Delivery): OutgoingMessage {
       ...properties,
       persistent: true,
       headers: {
-        ...carriedHeaders(properties.headers),
+        ...headers,
         'fn-error': 'NO_ROUTE',
         'fn-error-message': noRoute(delivery.routingKey).message,
         'fn-routing-key': delivery.routingKey,

@@ -13,20 +13,40 @@ export type Answer =
     }
   | { readonly error: FuncatronError };
 
-/** Opens record `index` of an envelope of replies; the body is a view of it. */
+/**
+ * Opens record `index` of an envelope of replies; the body is a view of it. INVALID_RESPONSE when it is no reply: it
+ * comes from the guest's process, or over a queue, and nothing about it can be relied upon.
+ */
 export function openAnswer(envelope: Envelope, index: number): Answer {
+  try {
+    return readAnswer(envelope, index);
+  } catch (cause) {
+    return { error: new FuncatronError('INVALID_RESPONSE', 'the reply to the call cannot be read', { cause }) };
+  }
+}
+
+function readAnswer(envelope: Envelope, index: number): Answer {
   const flags = envelope.replyFlags(index);
   const body = envelope.body(index);
   if ((flags & ReplyFlag.failed) !== 0) {
     const { code, message, data } = JSON.parse(body.toString()) as FailedReply;
-    const known = isErrorCode(code) ? code : 'INTERNAL';
-    return { error: new FuncatronError(known, message, data === undefined ? {} : { data }) };
+    if (typeof message !== 'string' || typeof (data ?? {}) !== 'object') throw new TypeError('it says no reason');
+    return { error: new FuncatronError(isErrorCode(code) ? code : 'INTERNAL', message, { data: data ?? {} }) };
   }
   const status = envelope.status(index);
   if ((flags & ReplyFlag.json) !== 0) return { status, headers: JSON_HEADERS, body };
   const meta = envelope.meta(index);
   const { headers = {} } = meta.length === 0 ? {} : (JSON.parse(meta.toString()) as ReplyMeta);
+  if (!areHeaders(headers)) throw new TypeError('its headers are none');
   return { status, headers, body };
+}
+
+function areHeaders(headers: unknown): boolean {
+  return (
+    typeof headers === 'object' &&
+    headers !== null &&
+    Object.values(headers).every((value) => typeof value === 'string' || Array.isArray(value))
+  );
 }
 
 const JSON_HEADERS = { 'content-type': 'application/json' } as const;

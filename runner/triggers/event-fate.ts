@@ -8,6 +8,9 @@ import { deadQueue, RETRY_RUNGS_MS, retryQueue, retryTopology } from '../../core
 import { DeadHeader, RetryHeader } from './headers.ts';
 import type { Incoming } from './incoming.ts';
 
+/** A message that is refused so often is one this client cannot encode, or its queue has no room: see `#hand`. */
+const REFUSED_ROUNDS = 5;
+
 export interface EventFateOptions {
   readonly broker: Broker;
   readonly bundle: string;
@@ -96,15 +99,21 @@ export class EventFate {
     });
   }
 
-  /** Publishes until the broker has it, then acknowledges. Ends without either when the delivery is no longer ours. */
+  /**
+   * Publishes until the broker has it, then acknowledges. Ends without either when the delivery is no longer ours.
+   * One that is refused again and again is left to the broker's own dead-lettering, which loses nothing but the
+   * reason: it must not keep the events behind it waiting.
+   */
   async #hand(event: Incoming, prepare: (() => Promise<void>) | undefined, message: OutgoingMessage): Promise<void> {
     const { broker, signal, log } = this.#options;
     const { delivery } = event;
+    let refused = 0;
     for (let round = 0; delivery.alive && !signal.aborted; round++) {
       try {
         await prepare?.();
         const outcome = await broker.publish(message);
         if (outcome === 'accepted') return delivery.ack();
+        if (outcome === 'refused' && ++refused === REFUSED_ROUNDS) return delivery.reject();
         log.warn(
           { queue: message.routingKey, outcome, callId: event.callId },
           'cannot hand an event on yet, trying again',

@@ -15,6 +15,8 @@ import type { CallTarget } from './targets.ts';
 const CUT_SHORT_MS = 2_000;
 /** Lines a second about dead events of one bundle. */
 const DEAD_LINES_PER_SECOND = 50;
+/** An answer its own queue refuses is tried this often: a caller that makes no room must not hold up the others. */
+const REFUSED_ROUNDS = 3;
 /** A public call is run once more after its runner died, if it may be at all. */
 const CALL_ATTEMPTS = 2;
 
@@ -93,11 +95,16 @@ export class QueueTrigger implements Closable {
   }
 
   #take(delivery: Delivery): void {
-    const done = this.#handle(delivery).finally(() => this.#running.delete(done));
+    const done = this.#handle(delivery)
+      .catch((error: unknown) => {
+        // A defect: the broker keeps an event that failed by one among the dead letters.
+        this.#options.log.error({ err: error, routingKey: delivery.routingKey }, 'a message met a defect');
+        delivery.reject();
+      })
+      .finally(() => this.#running.delete(done));
     this.#running.add(done);
   }
 
-  /** Never rejects. */
   async #handle(delivery: Delivery): Promise<void> {
     const { bundle, clock } = this.#options;
     const incoming = readIncoming(bundle, delivery, clock.now());
@@ -134,17 +141,22 @@ export class QueueTrigger implements Closable {
     }
   }
 
-  /** Answers until the caller has it, is gone, or no longer waits. */
+  /** Answers until the caller has it, is gone, has no room, or no longer waits. */
   async #reply(incoming: Incoming, replyTo: string, answer: Answer): Promise<void> {
-    const { broker, clock } = this.#options;
+    const { broker, clock, log, bundle } = this.#options;
     const { delivery, callId, deadline } = incoming;
+    let refused = 0;
     const { body, properties } = renderAnswer(answer, callId, delivery.properties.correlationId);
     const message = { exchange: '', routingKey: replyTo, body, properties, mandatory: true };
     for (let round = 0; delivery.alive && !this.#giveUp.signal.aborted; round++) {
       const outcome = await broker.publish(message);
       if (outcome === 'accepted' || outcome === 'returned') return delivery.ack();
+      if (outcome === 'refused' && ++refused === REFUSED_ROUNDS) {
+        log.debug({ bundle, callId, replyTo }, 'the queue of a caller takes no answer; it is dropped');
+        return delivery.ack();
+      }
       if (deadline !== undefined && clock.now() > deadline) return delivery.ack();
-      await delay(backoffMs(round), this.#giveUp.signal);
+      await delay(backoffMs(round, 20), this.#giveUp.signal);
     }
   }
 

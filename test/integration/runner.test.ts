@@ -274,6 +274,15 @@ describe('a runner as a process, over RabbitMQ', function () {
     assert.equal((await broker.probe(queues[0] ?? ''))?.messages, 0);
   });
 
+  it('leaves an event that cannot be published again to the dead-lettering of the broker', async () => {
+    await start(['r1'], {}, { eventAttempts: 1 });
+    // The client library takes the key "!" of a table for the type of a value.
+    await publish('fail', { odd: { '!': 'object', value: { '!': 'nothing it knows' } } });
+    const { properties } = await deadLetter();
+    assert.deepEqual(properties.headers?.['odd'], { '!': 'nothing it knows' });
+    assert.equal((await broker.probe(eventQueue(bundle.name)))?.messages, 0);
+  });
+
   it('killed with an event: it runs elsewhere as its second attempt', async () => {
     await start(['r1', 'r2']);
     await publish('hold');

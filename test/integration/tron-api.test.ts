@@ -262,6 +262,18 @@ describe('tron management API', () => {
       assert.equal(headers['fn-error'], 'NO_ROUTE');
       assert.equal(headers['fn-routing-key'], 'none.get');
     });
+
+    it('do not wait for a caller whose queue has no room', async () => {
+      await until('tron listens', async () => ((await cluster.broker.probe('funcatron.unrouted'))?.consumers ?? 0) > 0);
+      const full = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
+      await cluster.broker.declare({ queues: [{ name: 'full', durable: true, arguments: full }] });
+      for (let n = 0; n < 100; n++) await publish(callKey('none', 'get'), { replyTo: 'full' });
+      await publish(callKey('none', 'get'), { messageId: 'm1' });
+      await until(
+        'the last one is there',
+        async () => (await cluster.broker.probe('funcatron.unrouted.dead'))?.messages === 1,
+      );
+    });
   });
 
   describe('logs', () => {

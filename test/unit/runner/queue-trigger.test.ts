@@ -144,6 +144,17 @@ describe('runner/triggers/queue', () => {
       await nothingLeft();
     });
 
+    it('does not keep others waiting when there is no room for its answer', async () => {
+      await open({ paid: () => ({}) }, { eventPrefetch: 1 });
+      const full = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
+      await test.broker.declare({ queues: [{ name: 'full', durable: false, arguments: full }] });
+      for (let n = 0; n < 3; n++) await send('paid', { replyTo: 'full' });
+      await send('paid', { replyTo: 'answers' });
+      assert.equal((await answer()).properties.headers?.['fn-status'], 200);
+      assert.equal((await test.broker.probe('full'))?.messages, 1);
+      await nothingLeft();
+    });
+
     it('is TIMEOUT after its expiration', async () => {
       await open({ paid: () => undefined });
       await send('paid', { replyTo: 'answers', expirationMs: 100 });

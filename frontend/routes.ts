@@ -109,7 +109,8 @@ export class Routes implements Closable {
 
   #activate(snapshot: Snapshot, failures: Readonly<Record<string, string>>): void {
     const bundles = snapshot.bundles.map((bundle) =>
-      failures[bundle.name] === undefined ? bundle : (this.#active.get(bundle.name) ?? bundle),
+      // A bundle may be called `constructor`.
+      Object.hasOwn(failures, bundle.name) ? (this.#active.get(bundle.name) ?? bundle) : bundle,
     );
     this.#failures = failures;
     this.#active = new Map(bundles.map((bundle) => [bundle.name, bundle]));

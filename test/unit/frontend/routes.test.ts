@@ -160,6 +160,15 @@ describe('frontend/routes', () => {
     await until('it says so', () => test?.report.failures['orders'] === undefined);
   });
 
+  it('follows a bundle that is called constructor', async () => {
+    const old = testBundle({ name: 'constructor', operations: [GET_ID] });
+    test = await openTestFrontend({ bundles: [old] });
+    const next = testBundle({ name: 'constructor', operations: [{ ...GET_ID, path: '/things/{id}' }], weights: {} });
+    assert.notEqual((await test.fetch('/items/1')).status, 404);
+    await test.route(snapshotOf('1.2', next), next);
+    assert.equal((await test.fetch('/items/1')).status, 404);
+  });
+
   it('ignores an older snapshot', async () => {
     const bundle = testBundle({ operations: [GET_ID] });
     test = await openTestFrontend({ bundles: [bundle] });

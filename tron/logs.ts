@@ -7,6 +7,8 @@ import { listenerQueue, listenerTopology, logExchange } from '../core/wire/topol
 
 /** Lines kept of one bundle; the oldest go first. */
 const RING_LINES = 10_000;
+/** What the lines of all bundles together may take: the oldest of the loudest bundle go first. */
+const MAX_BYTES = 64 * 1024 * 1024;
 /** Bundles whose lines are kept; the one that has been quiet longest goes first. */
 const MAX_BUNDLES = 500;
 /** Messages that wait in the queue while this Tron is slow or away; the oldest go first. */
@@ -34,6 +36,7 @@ export interface Logs extends Closable {
 export function openLogs(options: { readonly broker: Broker; readonly id: string; readonly log: Log }): Logs {
   const { broker, id, log } = options;
   const rings = new Map<string, Ring>();
+  let bytes = 0;
   const followers = new Set<{ readonly filter: LogFilter; readonly listener: (line: LogLine) => void }>();
   const listener = openListener({
     broker,
@@ -45,9 +48,22 @@ export function openLogs(options: { readonly broker: Broker; readonly id: string
   });
 
   function hear(body: Buffer): void {
-    for (const line of parseLines(body)) {
-      ringOf(line.bundle).push(line);
+    const lines = parseLines(body);
+    const lineBytes = body.length / Math.max(1, lines.length);
+    for (const line of lines) {
+      bytes += ringOf(line.bundle).push(line, lineBytes);
       for (const { filter, listener } of followers) if (matches(line, filter)) listener(line);
+    }
+    makeRoom();
+  }
+
+  /** A bundle that floods its log pushes out its own lines, not those of others. */
+  function makeRoom(): void {
+    while (bytes > MAX_BYTES) {
+      const [first, ...others] = rings.values();
+      if (first === undefined) return;
+      const loudest = others.reduce((most, ring) => (ring.bytes > most.bytes ? ring : most), first);
+      while (loudest.bytes > 0 && bytes > MAX_BYTES) bytes -= loudest.dropOldest();
     }
   }
 
@@ -57,7 +73,10 @@ export function openLogs(options: { readonly broker: Broker; readonly id: string
     rings.delete(bundle);
     rings.set(bundle, ring);
     const [quietest] = rings.keys();
-    if (rings.size > MAX_BUNDLES && quietest !== undefined) rings.delete(quietest);
+    if (rings.size > MAX_BUNDLES && quietest !== undefined) {
+      bytes -= rings.get(quietest)?.bytes ?? 0;
+      rings.delete(quietest);
+    }
     return ring;
   }
 
@@ -79,20 +98,31 @@ export function openLogs(options: { readonly broker: Broker; readonly id: string
 
 /** The last `RING_LINES` lines of one bundle. */
 class Ring {
-  readonly #lines: LogLine[] = [];
-  #oldest = 0;
+  #entries: { readonly line: LogLine; readonly bytes: number }[] = [];
+  /** Entries before it are dropped; they go when they are half of all. */
+  #first = 0;
+  bytes = 0;
 
-  push(line: LogLine): void {
-    if (this.#lines.length < RING_LINES) {
-      this.#lines.push(line);
-      return;
+  /** Returns how many bytes more there are now. */
+  push(line: LogLine, bytes: number): number {
+    this.#entries.push({ line, bytes });
+    this.bytes += bytes;
+    return this.#entries.length - this.#first > RING_LINES ? bytes - this.dropOldest() : bytes;
+  }
+
+  /** Returns how many bytes fewer there are now. */
+  dropOldest(): number {
+    const bytes = this.#entries[this.#first++]?.bytes ?? this.bytes;
+    this.bytes -= bytes;
+    if (2 * this.#first > this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#first);
+      this.#first = 0;
     }
-    this.#lines[this.#oldest] = line;
-    this.#oldest = (this.#oldest + 1) % RING_LINES;
+    return bytes;
   }
 
   lines(): LogLine[] {
-    return [...this.#lines.slice(this.#oldest), ...this.#lines.slice(0, this.#oldest)];
+    return this.#entries.slice(this.#first).map(({ line }) => line);
   }
 }
 

@@ -161,7 +161,19 @@ function suite(servers: () => Servers | undefined): void {
     await until('it leads', async () => (await cluster.store.leaseOwner(StoreKey.leader)) === tron.id);
     await until('it has written', async () => (await term()) > 0);
     const future = (await term()) + 1_000;
-    const report = { v: 1, role: 'runner', id: 'r9', epoch: `${future}.3`, stopping: false, revisions: [] };
+    const report = {
+      v: 1,
+      role: 'runner',
+      id: 'r9',
+      version: '0.0.0',
+      hostname: 'elsewhere',
+      pid: 1,
+      startedAt: Date.now(),
+      sentAt: Date.now(),
+      epoch: `${future}.3`,
+      stopping: false,
+      revisions: [],
+    };
     await until('a report is taken', async () => {
       const outcome = await cluster.broker.publish({
         exchange: '',

@@ -111,7 +111,12 @@ export const CONFIG = {
     text: 'frontend: calls in flight in total; more get 503 OVERLOADED',
   },
   maxInFlightPerRevision: { default: 2_048, unit: 'count', min: 1, text: 'frontend: calls in flight of one revision' },
-  maxInFlightBytes: { default: 256 * MiB, unit: 'bytes', min: MiB, text: 'frontend: body bytes in flight in total' },
+  maxInFlightBytes: {
+    default: 256 * MiB,
+    unit: 'bytes',
+    min: MiB,
+    text: 'frontend: bytes of request bodies in flight, and of answers their clients have not read yet, in total',
+  },
   maxQueueBodyBytes: {
     default: MiB,
     unit: 'bytes',

@@ -14,6 +14,7 @@ export class Answer {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #id: Buffer;
+  #callId: string | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse, id: Buffer) {
     this.#req = req;
@@ -22,7 +23,7 @@ export class Answer {
   }
 
   get callId(): string {
-    return formatId(this.#id, 0);
+    return (this.#callId ??= formatId(this.#id, 0));
   }
 
   /**

@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http';
-import { formatId } from '../core/id.ts';
 import type { ReadResult } from '../core/openapi/compile.ts';
 import type { CallMeta } from '../core/wire/envelope.ts';
 import { traceparentOf } from './trace.ts';
@@ -37,11 +36,11 @@ export function encodeMeta(
   req: IncomingMessage,
   path: string,
   input: ReadResult & { ok: true },
-  id: Buffer,
+  callId: string,
   time: number,
 ): string {
   const { traceparent, connection } = req.headers;
-  const trace = traceparentOf(typeof traceparent === 'string' ? traceparent : undefined, formatId(id, 0));
+  const trace = traceparentOf(typeof traceparent === 'string' ? traceparent : undefined, callId);
   const meta: CallMeta = {
     method: req.method ?? 'GET',
     path,

@@ -220,7 +220,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
         deadline: this.#deadline,
         operation: operation.index,
         flags: input.isText ? operation.callFlags | CallFlag.text : operation.callFlags,
-        meta: encodeMeta(this.#req, this.#path, input, this.#id, clock.now()),
+        meta: encodeMeta(this.#req, this.#path, input, this.#answer.callId, clock.now()),
         body: this.#body,
       },
       this,

@@ -1,6 +1,7 @@
 import { connect, type Channel, type ChannelModel, type ConfirmChannel, type Message } from 'amqplib';
 import { backoffMs } from '../deadline.ts';
 import { delay, within, type Closable } from '../lifecycle.ts';
+import { joinWrites } from './amqp-writes.ts';
 
 export type { Channel, ConfirmChannel, Message };
 
@@ -136,6 +137,7 @@ export class SupervisedConnection implements Closable {
       const connection = await connect(withHeartbeat(url, this.#options.heartbeatS), options);
       // 'close' follows with the same reason; an 'error' nobody listens to would end the process.
       connection.on('error', () => {});
+      joinWrites(connection);
       connection.on('blocked', () => this.#options.onBlocked(true));
       connection.on('unblocked', () => this.#options.onBlocked(false));
       return connection;

@@ -180,7 +180,7 @@ export class Envelope {
   readonly kind: number;
   readonly count: number;
   /** Where the meta of each record starts; the last entry is the end of the buffer. */
-  readonly #starts: Uint32Array;
+  readonly #starts: number[];
 
   /** @throws INVALID_REQUEST when the bytes are not an envelope of this version */
   constructor(buffer: Buffer) {
@@ -190,14 +190,14 @@ export class Envelope {
     this.buffer = buffer;
     this.kind = buffer[1] ?? 0;
     this.count = buffer.readUInt16BE(2);
-    this.#starts = new Uint32Array(this.count + 1);
+    this.#starts = [];
     let start = HEADER_BYTES + this.count * RECORD_BYTES;
     if (start > buffer.length) throw new FuncatronError('INVALID_REQUEST', 'envelope ends inside its records');
     for (let index = 0; index < this.count; index++) {
-      this.#starts[index] = start;
+      this.#starts.push(start);
       start += this.metaBytes(index) + this.bodyBytes(index);
     }
-    this.#starts[this.count] = start;
+    this.#starts.push(start);
     if (start !== buffer.length || (this.kind !== KIND_CALLS && this.kind !== KIND_REPLIES)) {
       throw new FuncatronError(
         'INVALID_REQUEST',

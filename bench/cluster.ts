@@ -2,9 +2,13 @@ import { join } from 'node:path';
 import { packBundle } from '../core/bundle/pack.ts';
 import { openTestCluster, type TestCluster } from '../test/helpers/cluster.ts';
 
-/** One Tron, one frontend and `runners` runners as processes on compiled code, over a RabbitMQ and a Redis of their own. */
+/**
+ * One Tron, one frontend and `runners` runners as processes on compiled code, over a Redis of their own and a RabbitMQ
+ * of their own that runs as it is shipped.
+ */
 export async function openCluster(runners: number): Promise<TestCluster> {
-  return await openTestCluster({ entry: 'dist/cli/main.js', runners, env: { NODE_ENV: 'production' } });
+  const env = { NODE_ENV: 'production' };
+  return await openTestCluster({ entry: 'dist/cli/main.js', runners, env, rabbitFlags: '' });
 }
 
 /** The packed bench bundle. */

@@ -55,13 +55,15 @@ export interface TestClusterOptions {
   readonly frontends?: number;
   readonly runners?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** See `startRabbit`. */
+  readonly rabbitFlags?: string;
   /** What the roles are told the broker is, when it is not the RabbitMQ itself (a proxy before it). */
   readonly brokerUrl?: (rabbit: RabbitServer) => string;
 }
 
 /** Starts the servers and the roles, and waits until every role is ready. */
 export async function openTestCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
-  const [rabbit, redis] = await Promise.all([startRabbit(), startRedis()]);
+  const [rabbit, redis] = await Promise.all([startRabbit(options.rabbitFlags), startRedis()]);
   const folder = mkdtempSync(join(tmpdir(), 'funcatron-cluster-'));
   const roles = new Map<string, RoleProcess>();
   const ports = new Map<string, { port: number; adminPort: number }>();

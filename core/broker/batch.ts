@@ -1,5 +1,5 @@
 import type { WheelEntry } from '../deadline.ts';
-import { HEADER_BYTES, ID_BYTES, RECORD_BYTES, type CallRecord, type Envelope } from '../wire/envelope.ts';
+import { HEADER_BYTES, RECORD_BYTES, type CallRecord, type Envelope } from '../wire/envelope.ts';
 
 /** A lane takes no more calls into a batch once it is this long: 1 MiB plus one call is the most that crosses the queue. */
 const MAX_BATCH_BYTES = 1024 * 1024;
@@ -24,7 +24,7 @@ export interface RpcCaller {
  * States: `gathered` (in a lane) → `published` → `settled`; a published call whose broker restarted is gathered again.
  */
 export class RpcCall implements CallRecord, WheelEntry {
-  id: Buffer;
+  readonly id: Buffer;
   readonly deadline: number;
   readonly operation: number;
   readonly flags: number;
@@ -80,14 +80,12 @@ export class RpcCall implements CallRecord, WheelEntry {
     this.state = 'settled';
     this.caller = NOBODY;
     this.batch = undefined;
-    this.id = NO_ID; // a view of a pool of 64 KiB
     this.meta = '';
     this.body = undefined;
     return caller;
   }
 }
 
-const NO_ID = Buffer.alloc(ID_BYTES);
 const NOBODY: RpcCaller = { onReply: () => {}, onFailure: () => {} };
 
 /** Calls for one queue and one timeout class, gathered in one turn of the event loop. */

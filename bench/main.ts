@@ -38,7 +38,7 @@ say(
   `${new Date().toISOString().slice(0, 10)}, commit ${commit}, ${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}.`,
 );
 say(
-  'Bodies of about 200 bytes. Every ratio is between figures of this one run; absolute figures belong to this machine.',
+  'Bodies of about 200 bytes; RabbitMQ runs as it is shipped. Every ratio is between figures of this one run; absolute figures belong to this machine.',
 );
 
 if (wanted('throughput')) {

@@ -17,7 +17,7 @@ import { loadBundle } from './bundle-cache.ts';
 import { CancelledIds, openCancelListener } from './cancels.ts';
 import { openIdentity } from './identity.ts';
 import type { IsolateKind } from './isolate/isolate.ts';
-import { createProcessIsolate } from './isolate/process.ts';
+import { createKinds } from './isolate/kinds.ts';
 import { LogShipper } from './log-shipper.ts';
 import { Replies } from './replies.ts';
 import { createRunnerMetrics } from './runner-metrics.ts';
@@ -33,7 +33,7 @@ export interface RunnerOptions {
   readonly log: Log;
   /** Default: the one kept in the data folder. */
   readonly id?: string;
-  /** Where funcs run; default: a locked-down child process each worker. */
+  /** Where all funcs run, whatever their manifests say; default: as they say. */
   readonly isolate?: IsolateKind;
 }
 
@@ -65,6 +65,8 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const budget = new WorkerBudget(config.maxWorkers);
   const cache = { folder: join(folder, 'bundles'), repository: createRepository(store), log };
   const policy = fetchPolicyOf(config);
+  const kinds = stack.push('isolates', createKinds({ log, allowWeakIsolation: config.allowWeakIsolation }));
+  const { isolate } = options;
   const state = { isDraining: false };
   let membership: Membership | undefined;
 
@@ -88,7 +90,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       wheel,
       clock,
       log,
-      isolate: options.isolate ?? createProcessIsolate({ log, allowWeakIsolation: config.allowWeakIsolation }),
+      kinds: isolate === undefined ? kinds : { of: () => isolate },
       slotTimeoutMs: config.slotTimeoutMs,
       maxPrefetch: config.maxPrefetch,
       drainMs: config.drainMs,

@@ -11,7 +11,8 @@ import type { LoadedBundle } from './bundle-cache.ts';
 import { CallCounts } from './call-counts.ts';
 import type { CancelledIds } from './cancels.ts';
 import { Dispatch } from './dispatch.ts';
-import type { IsolateKind, WorkerEvents, WorkerSpec } from './isolate/isolate.ts';
+import type { WorkerEvents, WorkerSpec } from './isolate/isolate.ts';
+import type { Kinds } from './isolate/kinds.ts';
 import type { Replies } from './replies.ts';
 import type { GuestServices } from './services/guest-services.ts';
 import type { WorkerBudget } from './worker-budget.ts';
@@ -20,7 +21,7 @@ import { workerSpecOf } from './worker-spec.ts';
 /** What all revisions of a runner share. */
 export interface RevisionContext {
   readonly broker: Broker;
-  readonly isolate: IsolateKind;
+  readonly kinds: Pick<Kinds, 'of'>;
   readonly replies: Replies;
   readonly cancelled: CancelledIds;
   readonly budget: WorkerBudget;
@@ -176,7 +177,7 @@ export class Revision implements Closable {
   }
 
   #createDispatch(record: BundleRecord, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
-    const { broker, replies, cancelled, clock, isolate, slotTimeoutMs, budget, wheel } = this.#context;
+    const { broker, replies, cancelled, clock, kinds, slotTimeoutMs, budget, wheel } = this.#context;
     const workers = this.#workers ?? record.manifest.workers;
     return new Dispatch({
       broker,
@@ -187,7 +188,7 @@ export class Revision implements Closable {
       counts,
       log: this.#log,
       host: {
-        kind: isolate,
+        kind: kinds.of(record.manifest),
         spec,
         workersMax: Math.max(1, workers.max),
         workersMin: Math.max(1, workers.min),

@@ -18,6 +18,10 @@ export function workerSpecOf({ record, source, sourceMap }: LoadedBundle): Worke
     memoryMb: manifest.memoryMb,
     concurrency: manifest.concurrency,
     stackTraces: manifest.stackTraces,
+    entry: manifest.entry,
+    state: manifest.state,
+    logLevel: manifest.logLevel,
+    idleTimeoutS: manifest.idleTimeoutS,
     startTimeoutMs: START_TIMEOUT_MS,
   };
 }

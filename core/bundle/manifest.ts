@@ -1,3 +1,5 @@
+import type { LogLevel } from '../log.ts';
+
 /**
  * What `x-funcatron` at the top of a document says, with its defaults filled in. `swagger/funcatron.schema.json` is
  * the complete list of keys; `readManifest` checks against it.
@@ -5,23 +7,34 @@
 export interface Manifest {
   /** `[a-z0-9-]{1,63}`; default: slug of `info.title`. */
   readonly name: string;
-  readonly runtime: 'js';
-  /** Source file, relative to the bundle's folder; only `pack` reads it. */
+  readonly runtime: Runtime;
+  /** `js`, `node`: source file, relative to the bundle's folder. Other runtimes: the command line. */
   readonly entry: string;
-  readonly isolation: 'process';
+  readonly isolation: Isolation;
   readonly memoryMb: number;
   /** Calls at once in one worker. */
   readonly concurrency: number;
-  /** Workers per runner. */
+  /** Workers per runner; `min` 0 = scale to zero. */
   readonly workers: { readonly min: number; readonly max: number };
+  /** Seconds after which an idle worker above `workers.min` ends. */
+  readonly idleTimeoutS: number;
+  /** Whether `context.state`, and the context itself, live as long as the worker or as one call. */
+  readonly state: 'kept' | 'fresh';
   /** `context.config`: any JSON. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Services by the name the func reaches them under: `context.services.<name>`. */
   readonly services: Readonly<Record<string, { readonly type: 'kv' }>>;
   /** `host` or `host:port` of private addresses the bundle asks to fetch; the operator has to allow them too. */
   readonly fetchAllow: readonly string[];
+  /** Names of secrets the func may read; their values stay with the operator. */
+  readonly secrets: readonly string[];
+  /** Lines below it are dropped in the worker. */
+  readonly logLevel: LogLevel;
   readonly stackTraces: boolean;
 }
+
+export type Runtime = 'js' | 'node' | 'http' | 'default' | 'python';
+export type Isolation = 'process' | 'thread' | 'strict';
 
 /** Calls one message may hold for a revision: a quarter of a worker's slots, so that several workers and runners share a burst. */
 export function batchMaxOf(concurrency: number): number {

@@ -63,15 +63,19 @@ export function readManifest(document: JsonObject): ManifestReading {
   }
   const manifest: Manifest = {
     name,
-    runtime: 'js',
+    runtime: memberOf(value, 'runtime') as Manifest['runtime'],
     entry: textAt(value, 'entry') ?? 'index.ts',
-    isolation: 'process',
+    isolation: memberOf(value, 'isolation') as Manifest['isolation'],
     memoryMb: numberAt(value, 'memoryMb', 0),
     concurrency: numberAt(value, 'concurrency', 1),
     workers: { min, max },
+    idleTimeoutS: numberAt(value, 'idleTimeoutS', 0),
+    state: memberOf(value, 'state') as Manifest['state'],
     config: objectAt(value, 'config'),
     services: objectAt(value, 'services') as unknown as Manifest['services'],
     fetchAllow: textsAt(objectAt(value, 'fetch'), 'allow'),
+    secrets: textsAt(value, 'secrets'),
+    logLevel: memberOf(value, 'logLevel') as Manifest['logLevel'],
     stackTraces: memberOf(value, 'stackTraces') === true,
   };
   return {

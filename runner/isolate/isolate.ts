@@ -1,12 +1,14 @@
+import type { Isolation, Manifest, Runtime } from '../../core/bundle/manifest.ts';
 import type { Closable } from '../../core/lifecycle.ts';
 import type { LogLine } from '../../core/wire/control.ts';
 
 /**
- * The isolate interface: where funcs run. One implementation in this version (`process.ts`); every one passes the
- * same contract suite and escape suite. No guest ever runs in the runner's own process.
+ * The isolate interface: where funcs run. One implementation for each isolation of `js` bundles, and one for each other
+ * runtime: the table in `kinds.ts`. Every one passes the same contract suite, every isolate of `js` the same escape
+ * suite. No guest ever runs in the runner's own process.
  */
-export interface IsolateKind {
-  readonly name: 'process';
+export interface IsolateKind extends Partial<Closable> {
+  readonly name: Isolation | Runtime;
   /**
    * Starts a worker, loads the bundle and runs its `init`. Settles when the first call can be sent.
    * @throws DEPLOY_FAILED with the func's own error (message, and position in the author's source where known) when
@@ -20,8 +22,14 @@ export interface IsolateKind {
 export interface WorkerSpec {
   readonly bundle: string;
   readonly revision: string;
-  /** Text of `bundle.js`: CommonJS, npm packages inlined. */
+  /** Text of `bundle.js`: CommonJS, npm packages inlined; empty for a runtime that runs programs. */
   readonly source: string;
+  /** V8's code cache of `source`, as `onCodeCache` gave it for the same revision before. */
+  readonly codeCache?: Buffer;
+  /** The unpacked bundle on this machine, for runtimes that run programs; read-only to them. */
+  readonly folder?: string;
+  /** `x-funcatron.entry`: a file of `folder`, or a command line that runs in it. */
+  readonly entry?: string;
   /** Text of `bundle.js.map`, for positions in errors. */
   readonly sourceMap?: string;
   /** By operation index. */
@@ -32,6 +40,11 @@ export interface WorkerSpec {
   readonly memoryMb: number;
   readonly concurrency: number;
   readonly stackTraces: boolean;
+  /** Values of the secrets the manifest names. Never logged. */
+  readonly secrets?: Readonly<Record<string, string>>;
+  readonly state?: Manifest['state'];
+  readonly logLevel?: Manifest['logLevel'];
+  readonly idleTimeoutS?: number;
   readonly startTimeoutMs: number;
 }
 
@@ -52,6 +65,8 @@ export interface WorkerEvents {
   onLog(line: Omit<LogLine, 'bundle' | 'revision' | 'runner'>): void;
   /** Something the guest asks its runner to do for it. The result crosses back; a rejection becomes the guest's error `{code, message}`. */
   onOperation(request: GuestOperation, signal: AbortSignal): Promise<GuestResult>;
+  /** What V8 made of `source`, to be given to the next worker of the revision. Comes from a stranger: for the same revision only. */
+  onCodeCache?(cache: Buffer): void;
   /** The worker is gone, once, for whatever reason; calls it still held will never be answered by it. Not told of one whose `start` rejects. */
   onExit(exit: WorkerExit): void;
 }
@@ -71,6 +86,8 @@ export interface GuestOperation {
   readonly name: string;
   readonly args: Readonly<Record<string, unknown>>;
   readonly bytes: Buffer;
+  /** The call it is for, as the guest says; absent outside of one (`init`, a timer). */
+  readonly callId?: string;
 }
 export interface GuestResult {
   readonly result: Readonly<Record<string, unknown>>;

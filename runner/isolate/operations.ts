@@ -27,7 +27,7 @@ export class Operations {
   begin(frame: Buffer): void {
     const id = frame.readUInt32BE(0);
     const jsonEnd = 8 + frame.readUInt32BE(4);
-    const { name, args } = JSON.parse(frame.toString('utf8', 8, jsonEnd)) as Record<string, unknown>;
+    const { name, args, callId } = JSON.parse(frame.toString('utf8', 8, jsonEnd)) as Record<string, unknown>;
     if (typeof name !== 'string' || typeof args !== 'object' || args === null) throw new TypeError('bad operation');
     if (this.#pending.has(id)) throw new TypeError(`operation ${id} twice`);
     if (this.#pending.size >= MAX_OPERATIONS) {
@@ -38,11 +38,13 @@ export class Operations {
     }
     const controller = new AbortController();
     this.#pending.set(id, controller);
-    void this.#run(
-      id,
-      { name, args: args as GuestOperation['args'], bytes: frame.subarray(jsonEnd) },
-      controller.signal,
-    );
+    const request: GuestOperation = {
+      name,
+      args: args as GuestOperation['args'],
+      bytes: frame.subarray(jsonEnd),
+      ...(typeof callId === 'string' ? { callId } : {}),
+    };
+    void this.#run(id, request, controller.signal);
   }
 
   /** Aborts the operations of a cancel frame. */

@@ -41,7 +41,11 @@ export function testBundle(options: TestBundleOptions): TestBundle {
         workers: { min: 1, max: 1 },
         config: {},
         services: {},
+        idleTimeoutS: 30,
+        state: 'kept',
         fetchAllow: [],
+        secrets: [],
+        logLevel: 'debug',
         stackTraces: true,
       },
       api: {

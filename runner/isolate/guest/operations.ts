@@ -29,11 +29,16 @@ export interface Operation {
  * Asks for an operation. The outcome rejects with an `Error` with a `code`. `bytes` must be a copy that the bundle cannot reach.
  * @throws Error SERVICE_BUSY when too many are pending, PAYLOAD_TOO_LARGE when the bytes are too many
  */
-export function begin(name: string, args: Readonly<Record<string, unknown>>, bytes?: Uint8Array): Operation {
+export function begin(
+  name: string,
+  args: Readonly<Record<string, unknown>>,
+  bytes?: Uint8Array,
+  callId?: string,
+): Operation {
   if (pending.size >= MAX_OPERATIONS) {
     throw operationError('SERVICE_BUSY', `more than ${MAX_OPERATIONS} operations are pending in this worker`);
   }
-  const json = stringify({ name, args });
+  const json = stringify({ name, args, callId });
   if (json.length + (bytes?.length ?? 0) > OPERATION_BYTES) {
     throw operationError('PAYLOAD_TOO_LARGE', `${name} takes at most ${OPERATION_BYTES} bytes`);
   }

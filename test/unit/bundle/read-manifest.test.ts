@@ -38,7 +38,11 @@ describe('core/bundle/read-manifest', () => {
       workers: { min: 1, max: 2 },
       config: {},
       services: {},
+      idleTimeoutS: 30,
+      state: 'kept',
       fetchAllow: [],
+      secrets: [],
+      logLevel: 'debug',
       stackTraces: true,
     });
   });
@@ -91,8 +95,8 @@ describe('core/bundle/read-manifest', () => {
     ['secrets', { secrets: ['A'] }, '/x-funcatron/secrets secrets'],
     ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
     ['providers', { providers: {} }, '/x-funcatron/providers providers'],
-    ['idleTimeoutS', { idleTimeoutS: 30 }, '/x-funcatron/idleTimeoutS idleTimeoutS 30'],
-    ['state', { state: {} }, '/x-funcatron/state state'],
+    ['idleTimeoutS', { idleTimeoutS: 5 }, '/x-funcatron/idleTimeoutS idleTimeoutS 5'],
+    ['state', { state: 'fresh' }, '/x-funcatron/state state fresh'],
     ['permissions', { permissions: {} }, '/x-funcatron/permissions permissions'],
     ['direct', { direct: true }, '/x-funcatron/direct direct'],
     ['workers.min 0', { workers: { min: 0 } }, '/x-funcatron/workers/min workers.min 0'],

@@ -37,7 +37,7 @@ export function createKinds(options: KindOptions): Kinds {
       return kind;
     },
     async close() {
-      await Promise.all([...made.values()].map((kind) => kind.close?.()));
+      await Promise.all([...made.values()].map(async (kind) => await kind.close?.()));
     },
   };
 }

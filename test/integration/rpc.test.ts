@@ -85,14 +85,14 @@ describe('core/broker/rpc on RabbitMQ', function () {
     return started;
   }
 
-  async function outcomesOf(...started: readonly Started[]): Promise<readonly (string | undefined)[]> {
+  async function outcomesOf(started: readonly Started[]): Promise<readonly (string | undefined)[]> {
     await until('all calls ended', () => started.every(({ outcome }) => outcome !== undefined), 40_000);
     return started.map(({ outcome }) => outcome);
   }
 
   it('answers calls in batches', async () => {
     const started = Array.from({ length: 10 }, () => start());
-    assert.deepEqual(new Set(await outcomesOf(...started)), new Set(['attempt 1']));
+    assert.deepEqual(new Set(await outcomesOf(started)), new Set(['attempt 1']));
     assert.equal(responder.batches, 3);
   });
 
@@ -107,7 +107,7 @@ describe('core/broker/rpc on RabbitMQ', function () {
     assert.ok(call !== undefined);
     await responder.reply(call, { body: '1' });
     proxy.refuse(false);
-    assert.deepEqual(await outcomesOf(started), ['attempt 1']);
+    assert.deepEqual(await outcomesOf([started]), ['attempt 1']);
     assert.equal(rpc.counts.reruns, 0, 'nothing was lost, so nothing ran twice');
   });
 
@@ -123,7 +123,7 @@ describe('core/broker/rpc on RabbitMQ', function () {
     proxy.resume();
     await until('it is back', () => rpc.isReady, 20_000);
     await responder.reply(call, { body: '1' });
-    assert.deepEqual(await outcomesOf(started), ['attempt 1']);
+    assert.deepEqual(await outcomesOf([started]), ['attempt 1']);
   });
 
   it('says down at once while the broker cannot be reached', async () => {
@@ -133,7 +133,7 @@ describe('core/broker/rpc on RabbitMQ', function () {
     assert.equal(start().outcome, 'down');
     proxy.refuse(false);
     await until('it is back', () => rpc.isReady, 20_000);
-    assert.deepEqual(await outcomesOf(start()), ['attempt 1']);
+    assert.deepEqual(await outcomesOf([start()]), ['attempt 1']);
   });
 
   it('sends calls again that the broker lost when they may run twice, and says unknown of the others', async () => {
@@ -145,7 +145,7 @@ describe('core/broker/rpc on RabbitMQ', function () {
     await rabbit.server().stop();
     await until('the broker is gone', () => states.includes('down'));
     await rabbit.server().start();
-    assert.deepEqual(await outcomesOf(...once, ...again), ['unknown', 'unknown', 'attempt 2', 'attempt 2']);
+    assert.deepEqual(await outcomesOf([...once, ...again]), ['unknown', 'unknown', 'attempt 2', 'attempt 2']);
     assert.equal(rpc.counts.reruns, 2);
     assert.equal(rpc.inFlight, 0);
   });
@@ -172,7 +172,7 @@ describe('core/broker/rpc on RabbitMQ', function () {
     );
     over.abort();
     await stream;
-    await outcomesOf(...started);
+    await outcomesOf(started);
     for (const { flags, outcome } of started) {
       const expected = flags === 0 ? /^attempt 1$|^unknown$|^down$/ : /^attempt [12]$|^down$/;
       assert.match(String(outcome), expected);
@@ -189,7 +189,7 @@ describe('core/broker/rpc on RabbitMQ', function () {
     await responder.close();
     await runner.deleteQueue(target.queue);
     proxy.refuse(false);
-    assert.deepEqual(await outcomesOf(started), ['unknown']);
+    assert.deepEqual(await outcomesOf([started]), ['unknown']);
   });
 
   it('leaves nothing behind when it closes', async () => {

@@ -1,6 +1,8 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { FuncatronError, PROBLEM_CONTENT_TYPE, toProblem } from '../core/errors.ts';
+import { writeProblem } from './reply.ts';
 
 /** Longer than the idle time of usual load balancers (60 s): whoever closes first must not be us, or a call in its way is lost. */
 const KEEP_ALIVE_MS = 72_000;
@@ -32,16 +34,38 @@ export function createFrontendServer(options: FrontendServerOptions): Server {
     headersTimeout: options.headersMs ?? HEADERS_MS,
     requestTimeout: REQUEST_MS,
     connectionsCheckingInterval: options.checkMs ?? CHECK_MS,
+    // Node's own refusals have no body; these get a problem as every other.
+    requireHostHeader: false,
   });
   function onRequest(req: IncomingMessage, res: ServerResponse): void {
-    if (isOwn(req.url ?? '')) own(req, res);
+    if (req.headers.host === undefined && req.httpVersion === '1.1') refuse(req, res, 'the request has no Host header');
+    else if (isOwn(req.url ?? '')) own(req, res);
     else calls(req, res);
   }
   server.on('request', onRequest);
   // Without this listener Node says 100 Continue by itself, and a body that is refused anyway would be sent first.
   server.on('checkContinue', onRequest);
+  server.on('checkExpectation', onExpectation);
+  server.on('connect', onConnect);
   server.on('clientError', onClientError);
   return server;
+}
+
+/** Whatever else it sends belongs to a request that was not understood. */
+function refuse(req: IncomingMessage, res: ServerResponse, message: string): void {
+  writeProblem(req, res, new FuncatronError('INVALID_REQUEST', message), ['connection', 'close']);
+}
+
+/** Any other than `100-continue`. RFC 9110 §10.1.1 lets a server ignore or refuse it. */
+function onExpectation(req: IncomingMessage, res: ServerResponse): void {
+  refuse(req, res, `the expectation ${JSON.stringify(req.headers.expect)} is not known here`);
+}
+
+/** This server is no proxy. */
+function onConnect(_req: IncomingMessage, socket: Duplex): void {
+  const error = new FuncatronError('METHOD_NOT_ALLOWED', 'CONNECT is for proxies, which this server is not');
+  socket.on('error', () => socket.destroy()); // the client did not wait for its answer
+  endWith(socket, error);
 }
 
 const OWN_PATH = '/_funcatron';
@@ -66,6 +90,11 @@ function onClientError(cause: NodeJS.ErrnoException, socket: Socket & { _httpMes
     cause.code === 'HPE_HEADER_OVERFLOW'
       ? new FuncatronError('HEADERS_TOO_LARGE', 'the request line and headers are longer than this server reads')
       : new FuncatronError('INVALID_REQUEST', `the request is not HTTP/1.1 (${cause.code ?? cause.message})`);
+  endWith(socket, error);
+}
+
+/** Writes an answer where there is no `ServerResponse`, and ends the connection. */
+function endWith(socket: Duplex, error: FuncatronError): void {
   const body = JSON.stringify(toProblem(error));
   const head = `HTTP/1.1 ${error.status} ${error.code}\r\nContent-Type: ${PROBLEM_CONTENT_TYPE}\r\n`;
   socket.end(`${head}Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);

@@ -153,6 +153,19 @@ describe('frontend as an HTTP server', () => {
     assert.equal((JSON.parse(text.slice(text.indexOf('{'))) as { code: string }).code, 'INVALID_REQUEST');
   });
 
+  for (const [what, lines, status, code] of [
+    ['a request without a Host', ['GET /files/a HTTP/1.1'], 400, 'INVALID_REQUEST'],
+    ['an expectation it does not know', ['GET /files/a HTTP/1.1', 'Host: x', 'Expect: tea'], 400, 'INVALID_REQUEST'],
+    ['CONNECT', ['CONNECT x:443 HTTP/1.1', 'Host: x'], 405, 'METHOD_NOT_ALLOWED'],
+  ] as const) {
+    it(`refuses ${what} with ${status} ${code}`, async () => {
+      const text = await send(...lines);
+      assert.match(text, new RegExp(`^HTTP/1.1 ${status} `));
+      assert.equal((JSON.parse(text.slice(text.indexOf('{'))) as { code: string }).code, code);
+      assert.equal(responder.calls.length, 0);
+    });
+  }
+
   it('does not answer a call that is under way with the error of the request behind it', async () => {
     answer = () => undefined;
     const text = await exchangeRaw(test.frontend.port, 'GET /files/1 HTTP/1.1\r\nHost: x\r\n\r\n', 'NONSENSE\r\n\r\n');

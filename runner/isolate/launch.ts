@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, type StdioOptions } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
@@ -70,19 +70,27 @@ function nodeArguments(insideDir: string, memoryMb: number): string[] {
 }
 
 /**
- * Starts a worker's process: empty environment, a session of its own, fd 3 as its only way out. A socket, so that both
- * sides write to it; stderr is a pipe, because V8 says there that it ran out of memory.
+ * Starts a worker's process: fd 3 is its only way out. A socket, so that both sides write to it; stderr is a pipe,
+ * because V8 says there that it ran out of memory.
  */
 export function launch(walls: Walls, insideDir: string, memoryMb: number, niceness: number): ChildProcess {
-  const node = [process.execPath, ...nodeArguments(insideDir, memoryMb)];
+  const command = [process.execPath, ...nodeArguments(insideDir, memoryMb)];
+  return launchProgram(walls, command, { cwd: '/', stdio: ['ignore', 'ignore', 'pipe', 'pipe'], niceness });
+}
+
+export interface LaunchOptions {
+  readonly cwd: string;
+  readonly stdio: StdioOptions;
+  /** Added to the priority number, so that the runner answers while the process computes. */
+  readonly niceness: number;
+}
+
+/** Starts any program for a worker: empty environment, a session of its own, killed with its runner where the machine can. */
+export function launchProgram(walls: Walls, command: readonly string[], options: LaunchOptions): ChildProcess {
   const guard = walls.setpriv === undefined ? [] : [walls.setpriv, ...GUARD];
-  const [program = process.execPath, ...args] = [...guard, ...node];
-  const child = spawn(program, args, {
-    cwd: '/',
-    env: {},
-    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
-    detached: true,
-  });
+  const [program = process.execPath, ...args] = [...guard, ...command];
+  const { cwd, stdio, niceness } = options;
+  const child = spawn(program, args, { cwd, env: {}, stdio, detached: true });
   if (child.pid !== undefined && niceness !== 0) lowerPriority(child.pid, niceness);
   return child;
 }

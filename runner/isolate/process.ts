@@ -44,7 +44,8 @@ export function createProcessIsolate(options: ProcessIsolateOptions): IsolateKin
   };
 }
 
-async function openWalls(log: Log): Promise<Walls> {
+/** Looks for the walls this machine offers, and says in the log which it does not. */
+export async function openWalls(log: Log): Promise<Walls> {
   const walls = await findWalls();
   const missing = Object.entries(walls).flatMap(([name, program]) => (program === undefined ? [name] : []));
   if (missing.length > 0) log.warn({ missing }, 'workers are less well walled in: util-linux is not installed here');
@@ -65,14 +66,15 @@ function refuseWeak(isAllowed: boolean): void {
   );
 }
 
-function refuseUnbuilt(insideDir: string): void {
-  if (existsSync(join(insideDir, 'host.cjs'))) return;
+/** @throws INTERNAL when `file` of what runs inside workers is not there */
+export function refuseUnbuilt(insideDir: string, file = 'host.cjs'): void {
+  if (existsSync(join(insideDir, file))) return;
   const hint = 'run `node tools/build-inside.mjs`, as npm start and npm test do';
   throw new FuncatronError('INTERNAL', `what runs inside a worker is not built in ${insideDir}`, { data: { hint } });
 }
 
-/** From a checkout this file is runner/isolate/process.ts, compiled it is dist/runner/isolate/process.js. */
-function findInside(): string {
+/** The folder of what runs inside workers. From a checkout this file is runner/isolate/process.ts, compiled it is dist/runner/isolate/process.js. */
+export function findInside(): string {
   const places = ['../../dist/inside', '../../inside'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
   return places.find((place) => existsSync(place)) ?? places[0] ?? '';
 }

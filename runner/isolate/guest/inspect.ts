@@ -1,5 +1,6 @@
-import { BUNDLE_FILE, LOG_LINE_CHARS } from '../bridge.ts';
+import { LOG_LINE_CHARS } from '../bridge.ts';
 import { viewOf } from './bytes.ts';
+import { ownLines } from './stack.ts';
 
 /** Values as a person reads them in a log: what `console` prints. It runs in the guest, so that the host never touches a guest's value. */
 
@@ -131,17 +132,11 @@ export function errorOf(thrown: unknown): { name: string; message: string; stack
       return { name: 'Error', message: cut(`${inspect(thrown)} was thrown`), stack: '' };
     }
     const error = thrown as { name: unknown; message: unknown; stack: unknown; cause?: unknown };
-    let stack = stackOf(error.stack);
+    let stack = ownLines(error.stack);
     if (error.cause !== undefined && error.cause !== thrown)
       stack += `${stack ? '\n' : ''}caused by ${inspect(error.cause)}`;
     return { name: cut(String(error.name)), message: cut(String(error.message)), stack: cut(stack) };
   } catch {
     return { name: 'Error', message: 'something was thrown that cannot be read', stack: '' };
   }
-}
-
-function stackOf(stack: unknown): string {
-  if (typeof stack !== 'string') return '';
-  const lines = stack.split('\n').filter((line) => line.includes(`${BUNDLE_FILE}:`) && /^\s+at /.test(line));
-  return lines.slice(0, 20).join('\n');
 }

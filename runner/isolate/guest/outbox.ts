@@ -33,18 +33,26 @@ let logLines = 0;
 let droppedLines = 0;
 let meta = '';
 let timerDueMs: () => number = () => Infinity;
+let onPut: () => void = () => undefined;
 
 /** Says who knows when the next timer is due. */
 export function watchTimers(dueMs: () => number): void {
   timerDueMs = dueMs;
 }
 
+/** Says who is told of everything put here: a host in the same realm, which cannot know when a promise of a func's settles. */
+export function watchPuts(notify: () => void): void {
+  onPut = notify;
+}
+
 export function putReply(reply: Finished): void {
   replies.push(reply);
+  onPut();
 }
 
 export function putNote(out: number, id: number, text: string, bytes?: Uint8Array): void {
   notes.push({ out, id, text, bytes });
+  onPut();
 }
 
 /** Whether there is room for another log line in this turn; counts what is refused. */

@@ -1,7 +1,7 @@
 import { FuncatronError } from '../core/errors.ts';
 import { backoffMs } from '../core/deadline.ts';
 import { delay } from '../core/lifecycle.ts';
-import { deadQueue, eventQueue, RETRY_RUNGS_MS, retryQueue } from '../core/wire/topology.ts';
+import { deadQueue, eventBinding, eventQueue, RETRY_RUNGS_MS, retryQueue } from '../core/wire/topology.ts';
 import { runChange } from './change.ts';
 import type { Command, Members, Outcome } from './commands.ts';
 import { checkConflicts } from './conflicts.ts';
@@ -172,6 +172,8 @@ export class Executor {
     const { registry, repository, reconciler, log } = this.#leading;
     const revisions = findBundle(registry.state, name)?.revisions ?? [];
     for (const { digest } of revisions) await this.#insist(() => repository.delete(digest));
+    // What is published to it from now on must not pile up where nobody reads.
+    await this.#insist(() => this.#leading.broker.unbind(eventBinding(name)));
     if (change.purge) await this.#insist(() => this.#purge(name));
     await registry.update((state) => dropBundle(state, name));
     await reconciler.apply();

@@ -20,6 +20,10 @@ export class TopologyMemory {
     }
   }
 
+  forgetBinding(binding: BindingSpec): void {
+    this.#bindings.delete(bindingKey(binding));
+  }
+
   /** The queue with its bindings, or `undefined` when it was not declared here. */
   of(queue: string): Topology | undefined {
     const spec = this.#queues.get(queue);

@@ -1,7 +1,7 @@
 import { newId } from '../id.ts';
 import { within } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
-import type { Topology } from '../wire/topology.ts';
+import type { BindingSpec, Topology } from '../wire/topology.ts';
 import { brokerDown, channelError, ReplyCode, replyCodeOf, SetupChannels } from './amqp-channels.ts';
 import { SupervisedConnection, type Channel, type Connection } from './amqp-connection.ts';
 import { QueueConsumer, type ConsumerHost } from './amqp-consumer.ts';
@@ -159,6 +159,17 @@ class AmqpBroker implements Broker {
   async take(queue: string): Promise<Delivery | undefined> {
     const message = await this.#useFor(queue, 'take from', (channel) => channel.get(queue, { noAck: true }));
     return message === undefined || message === false ? undefined : new AmqpDelivery(message, undefined, true);
+  }
+
+  async unbind(binding: BindingSpec): Promise<void> {
+    const { queue, exchange, key } = binding;
+    const what = `unbind ${queue} from ${exchange}`;
+    this.#topology.forgetBinding(binding);
+    try {
+      await this.#use(what, (channel) => channel.unbindQueue(queue, exchange, key));
+    } catch (error) {
+      throw channelError(what, error);
+    }
   }
 
   async deleteQueue(queue: string): Promise<number> {

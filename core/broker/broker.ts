@@ -1,5 +1,5 @@
 import type { Closable } from '../lifecycle.ts';
-import type { Topology } from '../wire/topology.ts';
+import type { BindingSpec, Topology } from '../wire/topology.ts';
 
 /**
  * The broker interface: what the parts need of RabbitMQ, and nothing else. Two implementations (`amqp.ts`,
@@ -53,6 +53,9 @@ export interface Broker extends Closable {
 
   /** Takes one message out of a queue for good (acknowledged at once), or `undefined` when it is empty or missing. For inspection and tests. */
   take(queue: string): Promise<Delivery | undefined>;
+
+  /** Takes a binding away and forgets it: its queue keeps what it holds. Does nothing when it is not there. @throws BROKER_DOWN */
+  unbind(binding: BindingSpec): Promise<void>;
 
   /** Deletes a queue and forgets it; does nothing when it is not there. Returns the messages it held. */
   deleteQueue(queue: string): Promise<number>;

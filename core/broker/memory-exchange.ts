@@ -31,8 +31,9 @@ export class MemoryExchange {
     return true;
   }
 
-  unbind(queue: MemoryQueue): void {
-    const kept = this.#bindings.filter((each) => each.queue !== queue);
+  /** Without a key: all bindings of the queue. */
+  unbind(queue: MemoryQueue, key?: string): void {
+    const kept = this.#bindings.filter((each) => each.queue !== queue || (key !== undefined && each.key !== key));
     if (kept.length === this.#bindings.length) return;
     this.#bindings.splice(0, this.#bindings.length, ...kept);
     this.#routes.clear();

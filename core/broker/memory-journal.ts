@@ -128,6 +128,11 @@ export class Journal {
     this.#run('bind a queue', 'INSERT OR REPLACE INTO binding VALUES (?, ?, ?)', exchange, queue, key);
   }
 
+  unbind({ exchange, queue, key }: BindingSpec): void {
+    const sql = 'DELETE FROM binding WHERE exchange = ? AND queue = ? AND key = ?';
+    this.#run('unbind a queue', sql, exchange, queue, key);
+  }
+
   deleteQueue(name: string): void {
     try {
       this.#transaction(() => {

@@ -59,6 +59,14 @@ export class MemoryRouting {
     return queue;
   }
 
+  unbind(spec: BindingSpec): void {
+    const queue = this.#queues.get(spec.queue);
+    const exchange = this.#exchanges.get(spec.exchange);
+    if (queue === undefined || exchange === undefined) return;
+    this.#journal?.unbind(spec);
+    exchange.unbind(queue, spec.key);
+  }
+
   /** Where a message goes, alternate exchanges included; `undefined` when the exchange does not exist. */
   route(exchange: string, routingKey: string): readonly MemoryQueue[] | undefined {
     if (exchange === '') return this.#queues.get(routingKey)?.asRoute ?? NO_QUEUES;

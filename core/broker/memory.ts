@@ -2,7 +2,7 @@ import { backoffMs } from '../deadline.ts';
 import { FuncatronError } from '../errors.ts';
 import { delay } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
-import type { Topology } from '../wire/topology.ts';
+import type { BindingSpec, Topology } from '../wire/topology.ts';
 import { describeTopology, TopologyMemory } from './amqp-topology.ts';
 import type {
   Broker,
@@ -130,6 +130,11 @@ class MemoryConnection implements MemoryBroker, ConsumerOwner {
     if (entry === undefined) return undefined;
     this.#core.release(entry);
     return new MemoryDelivery(entry, this);
+  }
+
+  async unbind(binding: BindingSpec): Promise<void> {
+    this.#assertOpen(`unbind ${binding.queue} from ${binding.exchange}`);
+    this.#core.routing.unbind(binding);
   }
 
   async deleteQueue(queue: string): Promise<number> {

@@ -188,8 +188,13 @@ export function eventTopology(bundle: string): Topology {
         arguments: { ...quorum, ...eventLimits, ...deadLettersTo(deadQueue(bundle)), 'x-delivery-limit': 10 },
       },
     ],
-    bindings: [...(callTopology.bindings ?? []), { exchange: CALL_EXCHANGE, queue, key: `${bundle}.#` }],
+    bindings: [...(callTopology.bindings ?? []), eventBinding(bundle)],
   };
+}
+
+/** Brings a bundle its events and public calls. */
+export function eventBinding(bundle: string): BindingSpec {
+  return { exchange: CALL_EXCHANGE, queue: eventQueue(bundle), key: `${bundle}.#` };
 }
 
 /** One rung of the retry ladder, dead-lettering back into the bundle's events; declared before its first use (13 quorum queues at deploy would be slow). */

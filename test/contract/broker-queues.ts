@@ -64,6 +64,29 @@ function describeExchanges(contract: Contract): void {
     assert.deepEqual(await drain(broker, rest), ['pets.get', 'ordersx.get']);
   });
 
+  it('takes a binding away: the queue keeps what it holds and gets no more, until it is bound again', async () => {
+    const { broker } = contract;
+    const [exchange, queue] = [uniqueName(), uniqueName()];
+    const binding = { exchange, queue, key: 'orders.#' };
+    const topology = {
+      exchanges: [{ name: exchange, type: 'topic', durable: true, arguments: {} }],
+      queues: [{ name: queue, durable: true, arguments: {} }],
+      bindings: [binding, { exchange, queue, key: 'pets' }],
+    } as const;
+    const publish = (routingKey: string) =>
+      broker.publish({ exchange, routingKey, body: Buffer.from(routingKey), properties: {}, mandatory: true });
+    await broker.declare(topology);
+    assert.equal(await publish('orders.get'), 'accepted');
+    await broker.unbind(binding);
+    await broker.unbind(binding);
+    assert.deepEqual(await Promise.all([publish('orders.get'), publish('pets')]), ['returned', 'accepted']);
+    await broker.declare(topology);
+    assert.equal(await publish('orders.put'), 'accepted');
+    assert.deepEqual(await drain(broker, queue), ['orders.get', 'pets', 'orders.put']);
+    await broker.deleteQueue(queue);
+    await broker.unbind(binding);
+  });
+
   it('gives a fanout message to every queue bound, once', async () => {
     const { broker } = contract;
     const [exchange, first, second] = [uniqueName(), uniqueName(), uniqueName()];

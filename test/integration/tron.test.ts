@@ -322,7 +322,12 @@ function suite(servers: () => Servers | undefined): void {
     assert.deepEqual((await tron.call('GET', '/v1/bundles')).json, { bundles: [] });
     assert.deepEqual(await cluster.store.keys('bundle/'), []);
     assert.notEqual(await cluster.broker.probe('ev.orders'), undefined);
+    const event = { exchange: 'funcatron.call', routingKey: 'orders.get', body: Buffer.from('{}'), properties: {} };
+    assert.equal(await cluster.broker.publish({ ...event, mandatory: true }), 'accepted');
+    assert.equal((await cluster.broker.probe('ev.orders'))?.messages, 0, 'nobody would read it there');
     await deploy(tron, 'orders');
+    assert.equal(await cluster.broker.publish({ ...event, mandatory: true }), 'accepted');
+    assert.equal((await cluster.broker.probe('ev.orders'))?.messages, 1);
     await cluster.store.set('kv/orders/a', '1');
     assert.equal((await tron.call('DELETE', '/v1/bundles/orders?purge=true')).status, 204);
     assert.equal(await cluster.broker.probe('ev.orders'), undefined);

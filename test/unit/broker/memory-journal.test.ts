@@ -115,6 +115,19 @@ describe('core/broker/memory-journal', () => {
     assert.deepEqual(await drain('q'), []);
   });
 
+  it('forgets a binding that was taken away', async () => {
+    const binding = { exchange: 'x', queue: 'q', key: 'k' };
+    await broker.declare({
+      exchanges: [{ name: 'x', type: 'direct', durable: true, arguments: {} }],
+      queues: [{ name: 'q', durable: true, arguments: {} }],
+      bindings: [binding],
+    });
+    await broker.unbind(binding);
+    await reopen();
+    const message = { exchange: 'x', routingKey: 'k', body: Buffer.from('x'), properties: {}, mandatory: true };
+    assert.equal(await broker.publish(message), 'returned');
+  });
+
   it('counts the unused time of a queue anew', async () => {
     await broker.declare({ queues: [{ name: 'q', durable: true, arguments: { 'x-expires': 150 } }] });
     await reopen();

@@ -192,6 +192,13 @@ export const CONFIG = {
     text: 'runner: longest wait between two attempts at an event',
   },
   maxWorkers: { default: 64, unit: 'count', min: 1, text: 'runner: most workers of all bundles together' },
+  warmWorkers: {
+    default: 2,
+    unit: 'count',
+    min: 0,
+    max: 64,
+    text: 'runner: processes kept ready for workers to come, about 40 MB each; 0 = none',
+  },
 } as const satisfies Record<string, ConfigRow<string | number | boolean>>;
 
 type Widen<T> = T extends string ? string : T extends number ? number : T extends boolean ? boolean : never;

@@ -8,7 +8,11 @@ import { createProcessIsolate } from './process.ts';
 /** What the kinds of isolates are made of. */
 export interface KindOptions {
   readonly log: Log;
+  /** Runtimes the operator has switched on. */
+  readonly runtimes: readonly string[];
   readonly allowWeakIsolation: boolean;
+  /** Processes kept ready for workers of `process` to come. */
+  readonly warmWorkers?: number;
 }
 
 /** Where the funcs of bundles run on this runner. */
@@ -26,6 +30,7 @@ export function createKinds(options: KindOptions): Kinds {
   const made = new Map<string, IsolateKind>();
   return {
     of({ runtime, isolation }) {
+      if (!options.runtimes.includes(runtime)) throw switchedOff(runtime, options.runtimes);
       const name = runtime === 'js' ? isolation : runtime;
       const create = KINDS[name];
       if (create === undefined) {
@@ -40,4 +45,10 @@ export function createKinds(options: KindOptions): Kinds {
       await Promise.all([...made.values()].map(async (kind) => await kind.close?.()));
     },
   };
+}
+
+function switchedOff(runtime: string, runtimes: readonly string[]): FuncatronError {
+  return new FuncatronError('INVALID_BUNDLE', `runtime ${runtime} is not switched on; this runner runs ${runtimes.join(', ')}`, {
+    data: { hint: `start the runner with --runtimes ${[...runtimes, runtime].join(',')}, if its bundles may run programs` },
+  });
 }

@@ -1,37 +1,32 @@
-import type { ChildProcess } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { Socket } from 'node:net';
-import { FuncatronError } from '../../core/errors.ts';
 import { newId } from '../../core/id.ts';
 import { within } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
 import { type LoadSpec, SEED_BYTES } from './bridge.ts';
-import { Channel, FrameKind } from './channel.ts';
+import { FrameKind } from './channel.ts';
+import { type Child, gone } from './child.ts';
 import type { Worker, WorkerEvents, WorkerExit, WorkerSpec } from './isolate.ts';
-import { limitMemory, readMemory, residentLimit, type Walls } from './launch.ts';
+import { residentLimit } from './launch.ts';
 import type { MemoryWatch } from './memory-watch.ts';
 import { Operations } from './operations.ts';
 import { createPositionMapper, type MapPositions } from './source-position.ts';
 import { startError } from './start-failure.ts';
-import { Stderr } from './stderr.ts';
 import { WorkerLog } from './worker-log.ts';
 
-/** Longest frame a worker may send: replies of 1 MiB plus one, or an operation with its 8 MiB. */
-const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 const CLOSE_MS = 2_000;
 
 export interface ProcessWorkerOptions {
-  readonly child: ChildProcess;
+  /** Up, and nobody else's. */
+  readonly child: Child;
   readonly spec: WorkerSpec;
   readonly events: WorkerEvents;
-  readonly walls: Walls;
   readonly watch: MemoryWatch;
   readonly log: Log;
 }
 
 /**
  * A worker as its runner holds it: a child process and the channel to it.
- * States: starting (hello → load → ready or failed) → serving → ended. Everything that comes from the child is input
+ * States: starting (load → ready or failed) → serving → ended. Everything that comes from the child is input
  * from a stranger: bounded, checked, and a reason to kill the child when it makes no sense.
  */
 export class ProcessWorker implements Worker {
@@ -40,65 +35,57 @@ export class ProcessWorker implements Worker {
   /** Settles when the first call can be sent; rejects with DEPLOY_FAILED after the process is gone. */
   readonly started: Promise<void>;
   readonly #options: ProcessWorkerOptions;
-  readonly #channel: Channel;
-  readonly #stderr: Stderr;
+  readonly #child: Child;
   readonly #operations: Operations;
   readonly #workerLog: WorkerLog;
   readonly #mapPositions: MapPositions;
   readonly #exited: Promise<WorkerExit>;
   #pings: { resolve(): void; reject(error: Error): void }[] = [];
-  #onHello: () => void = () => undefined;
   #onStarted: (failure: Buffer | undefined) => void = () => undefined;
   #isServing = false;
-  /** Why the process is about to end, when it is known before it does. */
-  #reason: WorkerExit | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: ProcessWorkerOptions) {
     const { child, spec, events } = options;
     this.#options = options;
-    this.pid = child.pid ?? -1;
-    this.#stderr = new Stderr(child.stderr);
+    this.#child = child;
+    this.pid = child.pid;
     this.#mapPositions = createPositionMapper(spec.sourceMap);
-    this.#exited = this.#watchExit(child);
-    const socket = child.stdio[3];
-    if (!(socket instanceof Socket)) throw new FuncatronError('INTERNAL', 'the worker process has no socket on fd 3');
-    this.#channel = new Channel(socket, MAX_FRAME_BYTES, {
-      onFrame: (kind, payload) => this.#receive(kind, payload),
-      onEnd: (problem) => this.#end('crashed', problem ?? 'it closed its channel'),
-    });
-    this.#operations = new Operations(this.#channel, events);
+    this.#operations = new Operations(child.channel, events);
     this.#workerLog = new WorkerLog(events, this.#mapPositions);
+    this.#exited = child.exited.then((exit) => this.#gone(exit));
+    child.adopt((kind, payload) => this.#dispatch(kind, payload));
     this.started = this.#start();
     // `start` hands the rejection on; this keeps it from counting as unhandled meanwhile.
     this.started.catch(() => undefined);
   }
 
   get backlogBytes(): number {
-    return this.#channel.backlogBytes;
+    return this.#child.channel.backlogBytes;
   }
 
   send(tag: number, envelope: Buffer, clockOffsetMs: number): void {
     const head = Buffer.allocUnsafe(12);
     head.writeUInt32BE(tag, 0);
     head.writeDoubleBE(clockOffsetMs, 4);
-    this.#channel.send(FrameKind.calls, head, envelope);
+    this.#child.channel.send(FrameKind.calls, head, envelope);
   }
 
   cancel(ids: Buffer): void {
-    this.#channel.send(FrameKind.cancel, ids);
+    this.#child.channel.send(FrameKind.cancel, ids);
   }
 
   ping(): Promise<void> {
-    if (this.#reason !== undefined) return Promise.reject(gone(this.#reason));
+    const { reason } = this.#child;
+    if (reason !== undefined) return Promise.reject(gone(reason));
     return new Promise((resolve, reject) => {
       this.#pings.push({ resolve, reject });
-      this.#channel.send(FrameKind.ping);
+      this.#child.channel.send(FrameKind.ping);
     });
   }
 
   kill(): void {
-    this.#end('killed', 'it was killed');
+    this.#child.end('killed', 'it was killed');
   }
 
   close(): Promise<void> {
@@ -107,11 +94,8 @@ export class ProcessWorker implements Worker {
   }
 
   async #close(): Promise<void> {
-    this.#reason ??= { reason: 'closed', detail: 'it was closed' };
-    this.#channel.send(FrameKind.close);
-    const timer = setTimeout(() => this.#options.child.kill('SIGKILL'), CLOSE_MS);
+    await this.#child.close(CLOSE_MS);
     await this.#exited;
-    clearTimeout(timer);
   }
 
   async #start(): Promise<void> {
@@ -127,20 +111,16 @@ export class ProcessWorker implements Worker {
   }
 
   async #load(): Promise<void> {
-    const { spec, walls, watch } = this.#options;
-    await new Promise<void>((resolve) => {
-      this.#onHello = resolve;
-    });
-    const idleBytes = readMemory(this.pid)?.residentBytes ?? 0;
-    await limitMemory(walls, this.pid, spec.memoryMb);
+    const { spec, watch } = this.#options;
+    const { idleBytes } = this.#child;
     if (idleBytes > 0) {
       watch.add(this.pid, residentLimit(idleBytes, spec.memoryMb), (bytes) => {
-        this.#end('memory', `it used ${Math.round(bytes / 2 ** 20)} MB, with memoryMb ${spec.memoryMb}`);
+        this.#child.end('memory', `it used ${Math.round(bytes / 2 ** 20)} MB, with memoryMb ${spec.memoryMb}`);
       });
     }
     const failure = await new Promise<Buffer | undefined>((resolve) => {
       this.#onStarted = resolve;
-      this.#channel.send(FrameKind.load, ...loadFrame(spec));
+      this.#child.channel.send(FrameKind.load, ...loadFrame(spec));
     });
     if (failure !== undefined) throw startError(spec, failure, this.#mapPositions);
   }
@@ -149,14 +129,7 @@ export class ProcessWorker implements Worker {
     throw gone(await this.#exited);
   }
 
-  #receive(kind: number, payload: Buffer): void {
-    try {
-      this.#dispatch(kind, payload);
-    } catch (thrown) {
-      this.#end('crashed', `it sent a frame that makes no sense: ${String(thrown)}`);
-    }
-  }
-
+  /** Throws when the frame makes no sense. */
   #dispatch(kind: number, payload: Buffer): void {
     switch (kind) {
       case FrameKind.replies:
@@ -169,45 +142,21 @@ export class ProcessWorker implements Worker {
         return this.#workerLog.write(payload);
       case FrameKind.pong:
         return this.#pings.shift()?.resolve();
-      case FrameKind.hello:
-        return this.#onHello();
       case FrameKind.ready:
         this.#isServing = true;
         return this.#onStarted(undefined);
       case FrameKind.failed:
         return this.#onStarted(payload);
+      case FrameKind.hello:
+        return; // It is up, and said so before.
       default:
         throw new Error(`unknown kind ${kind}`);
     }
   }
 
-  /** Kills the process for a reason; the first one counts. */
-  #end(reason: WorkerExit['reason'], detail: string): void {
-    this.#reason ??= { reason, detail };
-    // A worker that is closing may close its channel a moment before it exits.
-    if (this.#reason.reason !== 'closed' || reason === 'killed') this.#options.child.kill('SIGKILL');
-  }
-
-  #watchExit(child: ChildProcess): Promise<WorkerExit> {
-    return new Promise((resolve) => {
-      child.once('error', (error) => resolve(this.#gone({ reason: 'crashed', detail: error.message })));
-      // Not 'exit': what it wrote before it died is read first.
-      child.once('close', (code, signal) => {
-        resolve(
-          this.#gone(
-            this.#stderr.memoryExit() ??
-              this.#reason ?? { reason: 'crashed', detail: how(code, signal, this.#stderr.lastLine()) },
-          ),
-        );
-      });
-    });
-  }
-
   #gone(exit: WorkerExit): WorkerExit {
     const { events, watch, log, spec } = this.#options;
-    this.#reason = exit;
     watch.remove(this.pid);
-    this.#channel.destroy();
     this.#operations.close();
     for (const ping of this.#pings) ping.reject(gone(exit));
     this.#pings = [];
@@ -217,19 +166,10 @@ export class ProcessWorker implements Worker {
   }
 }
 
-function gone({ reason, detail }: WorkerExit): Error {
-  return new FuncatronError('FUNC_CRASHED', `the worker is gone (${reason}): ${detail}`);
-}
-
-function how(code: number | null, signal: string | null, lastLine: string): string {
-  const end = signal === null ? `it exited with code ${code}` : `it died of ${signal}`;
-  return lastLine === '' ? end : `${end} (${lastLine})`;
-}
-
 /** See `FrameKind.load`: a seed of the guest's random generator, the spec, the bundle. */
 function loadFrame(spec: WorkerSpec): Buffer[] {
-  const { bundle, revision, operations, config, services, stackTraces } = spec;
-  const loadSpec: LoadSpec = { bundle, revision, operations, config, services, stackTraces };
+  const { bundle, revision, operations, config, services, secrets = {}, stackTraces } = spec;
+  const loadSpec: LoadSpec = { bundle, revision, operations, config, services, secrets, stackTraces };
   const json = Buffer.from(JSON.stringify(loadSpec));
   const head = Buffer.allocUnsafe(SEED_BYTES + 4);
   randomFillSync(head, 0, SEED_BYTES);

@@ -3,10 +3,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
+import { Child } from './child.ts';
 import type { IsolateKind } from './isolate.ts';
 import { findWalls, launch, type Walls } from './launch.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import { ProcessWorker } from './process-worker.ts';
+import { startError } from './start-failure.ts';
+import { WarmPool } from './warm-pool.ts';
 
 export interface ProcessIsolateOptions {
   readonly log: Log;
@@ -16,7 +19,12 @@ export interface ProcessIsolateOptions {
   readonly insideDir?: string;
   /** Added to the priority number of every worker, so that the runner answers while they compute. */
   readonly niceness?: number;
+  /** Processes kept ready for workers to come, from the first worker on; default: none. */
+  readonly warmWorkers?: number;
 }
+
+/** What bundles have whose manifest names no `memoryMb`. A heap cannot be given another size once it is there, so only they are served by the pool. */
+const WARM_MEMORY_MB = 128;
 
 /** From this version on `--permission` denies the network. */
 const NODE_MAJOR = 26;
@@ -26,9 +34,10 @@ const NODE_MAJOR = 26;
  * Nothing is started or looked for before the first worker.
  */
 export function createProcessIsolate(options: ProcessIsolateOptions): IsolateKind {
-  const { log, allowWeakIsolation, insideDir = findInside(), niceness = 10 } = options;
+  const { log, allowWeakIsolation, insideDir = findInside(), niceness = 10, warmWorkers = 0 } = options;
   const watch = new MemoryWatch();
   let walls: ReturnType<typeof openWalls> | undefined;
+  let pool: WarmPool | undefined;
   return {
     name: 'process',
     async start(spec, events) {
@@ -36,10 +45,24 @@ export function createProcessIsolate(options: ProcessIsolateOptions): IsolateKin
       refuseUnbuilt(insideDir);
       walls ??= openWalls(log);
       const found = await walls;
-      const child = launch(found, insideDir, spec.memoryMb, niceness);
-      const worker = new ProcessWorker({ child, spec, events, walls: found, watch, log });
-      await worker.started;
-      return worker;
+      pool ??= new WarmPool({
+        size: warmWorkers,
+        memoryMb: WARM_MEMORY_MB,
+        log,
+        launch: (memoryMb, upMs) => new Child(launch(found, insideDir, memoryMb, niceness), memoryMb, upMs, found),
+      });
+      try {
+        return await pool.lend(spec.memoryMb, spec.startTimeoutMs, async (child) => {
+          const worker = new ProcessWorker({ child, spec, events, watch, log });
+          await worker.started;
+          return worker;
+        });
+      } catch (cause) {
+        throw startError(spec, cause);
+      }
+    },
+    async close() {
+      await pool?.close();
     },
   };
 }

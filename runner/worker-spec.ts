@@ -5,13 +5,14 @@ import type { WorkerSpec } from './isolate/isolate.ts';
 const START_TIMEOUT_MS = 20_000;
 
 /** What a worker is told of a bundle. */
-export function workerSpecOf({ record, source, sourceMap }: LoadedBundle): WorkerSpec {
+export function workerSpecOf({ record, source, sourceMap, folder }: LoadedBundle): WorkerSpec {
   const { manifest, api } = record;
   return {
     bundle: manifest.name,
     revision: record.revision,
     source,
     ...(sourceMap === undefined ? {} : { sourceMap }),
+    ...(folder === undefined ? {} : { folder }),
     operations: api.operations.map(({ operationId, handler }) => ({ operationId, handler })),
     config: manifest.config,
     services: manifest.services,
@@ -22,6 +23,7 @@ export function workerSpecOf({ record, source, sourceMap }: LoadedBundle): Worke
     state: manifest.state,
     logLevel: manifest.logLevel,
     idleTimeoutS: manifest.idleTimeoutS,
+    permissions: manifest.permissions,
     startTimeoutMs: START_TIMEOUT_MS,
   };
 }

@@ -8,7 +8,7 @@ export interface Manifest {
   /** `[a-z0-9-]{1,63}`; default: slug of `info.title`. */
   readonly name: string;
   readonly runtime: Runtime;
-  /** `js`, `node`: source file, relative to the bundle's folder. Other runtimes: the command line. */
+  /** A file, relative to the bundle's folder; `http`, `default`: a command line that runs in it. */
   readonly entry: string;
   readonly isolation: Isolation;
   readonly memoryMb: number;
@@ -31,6 +31,17 @@ export interface Manifest {
   /** Lines below it are dropped in the worker. */
   readonly logLevel: LogLevel;
   readonly stackTraces: boolean;
+  /** What the code of a `node` bundle may reach beyond its own files; absent in records of older versions: nothing. */
+  readonly permissions?: Permissions;
+}
+
+/** Rights of a `node` bundle, as Node's permission model has them. What is not declared is denied. */
+export interface Permissions {
+  readonly net: boolean;
+  /** Absolute paths on the runner. */
+  readonly fs: { readonly read: readonly string[]; readonly write: readonly string[] };
+  /** Starting processes, to which none of this applies. */
+  readonly child: boolean;
 }
 
 export type Runtime = 'js' | 'node' | 'http' | 'default' | 'python';

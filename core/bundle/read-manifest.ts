@@ -3,7 +3,7 @@ import type { Problem } from '../errors.ts';
 import type { Json, JsonObject } from '../openapi/api.ts';
 import { memberOf, objectAt, pointerTo, textAt } from '../openapi/json.ts';
 import { createSettingsReader, type SettingsReader } from '../openapi/settings.ts';
-import type { Manifest } from './manifest.ts';
+import type { Manifest, Permissions } from './manifest.ts';
 
 /** What `x-funcatron` says of one operation, the top of the document counted in. */
 export interface OperationSettings {
@@ -31,6 +31,8 @@ const EXTENSION = 'x-funcatron';
 const MAX_HTTP_TIMEOUT_MS = 900_000;
 const NAME_LENGTH = 63;
 const DEFAULT_MAX_WORKERS = 2;
+/** Calls at once in one worker, where the runtime is not made for as many as the schema says. */
+const CONCURRENCY: Partial<Record<Manifest['runtime'], number>> = { http: 1, default: 4 };
 
 let settings: SettingsReader | undefined;
 
@@ -61,13 +63,16 @@ export function readManifest(document: JsonObject): ManifestReading {
       pointer: pointerTo('', EXTENSION, 'workers', 'max'),
     });
   }
+  const runtime = memberOf(value, 'runtime') as Manifest['runtime'];
+  const written = objectAt(document, EXTENSION);
+  problems.push(...problemsOfProgram(runtime, written));
   const manifest: Manifest = {
     name,
-    runtime: memberOf(value, 'runtime') as Manifest['runtime'],
+    runtime,
     entry: textAt(value, 'entry') ?? 'index.ts',
     isolation: memberOf(value, 'isolation') as Manifest['isolation'],
     memoryMb: numberAt(value, 'memoryMb', 0),
-    concurrency: numberAt(value, 'concurrency', 1),
+    concurrency: numberAt(written, 'concurrency', CONCURRENCY[runtime] ?? numberAt(value, 'concurrency', 1)),
     workers: { min, max },
     idleTimeoutS: numberAt(value, 'idleTimeoutS', 0),
     state: memberOf(value, 'state') as Manifest['state'],
@@ -77,13 +82,39 @@ export function readManifest(document: JsonObject): ManifestReading {
     secrets: textsAt(value, 'secrets'),
     logLevel: memberOf(value, 'logLevel') as Manifest['logLevel'],
     stackTraces: memberOf(value, 'stackTraces') === true,
+    permissions: permissionsAt(value),
   };
+  if (manifest.runtime !== 'node' && Object.keys(objectAt(objectAt(document, EXTENSION), 'permissions')).length > 0) {
+    problems.push({
+      message: `permissions mean nothing to runtime ${manifest.runtime}`,
+      pointer: pointerTo('', EXTENSION, 'permissions'),
+      hint: 'Remove them; only the node runtime has permissions to give.',
+    });
+  }
   return {
     manifest,
     host: textAt(value, 'host') ?? textAt(document, 'host'),
     problems,
     operation: (operation, pointer, into) => readOperation(read, value, operation, pointer, into),
   };
+}
+
+/** What a program that is run by its command line has to say for itself. */
+function problemsOfProgram(runtime: Manifest['runtime'], written: JsonObject): Problem[] {
+  if (runtime !== 'http' && runtime !== 'default') return [];
+  const problems: Problem[] = [];
+  const problemAt = (key: string, message: string, hint: string): void => {
+    problems.push({ message, pointer: pointerTo('', EXTENSION, key), hint });
+  };
+  if ((textAt(written, 'entry') ?? '').trim() === '') {
+    const hint = 'Write the command line, such as `python3 main.py` or `./run`.';
+    problemAt('entry', `runtime ${runtime} has to be told what to run`, hint);
+  }
+  if (runtime === 'http' && numberAt(written, 'concurrency', 1) !== 1) {
+    const hint = 'Write workers.max for how many programs may run side by side.';
+    problemAt('concurrency', 'a program of runtime http takes one call at a time', hint);
+  }
+  return problems;
 }
 
 function readOperation(
@@ -127,6 +158,16 @@ function slug(title: string): string {
 function numberAt(value: JsonObject, key: string, otherwise: number): number {
   const number = memberOf(value, key);
   return typeof number === 'number' ? number : otherwise;
+}
+
+function permissionsAt(value: JsonObject): Permissions {
+  const permissions = objectAt(value, 'permissions');
+  const fs = objectAt(permissions, 'fs');
+  return {
+    net: memberOf(permissions, 'net') === true,
+    fs: { read: textsAt(fs, 'read'), write: textsAt(fs, 'write') },
+    child: memberOf(permissions, 'child') === true,
+  };
 }
 
 function textsAt(value: JsonObject, key: string): readonly string[] {

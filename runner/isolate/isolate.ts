@@ -45,6 +45,8 @@ export interface WorkerSpec {
   readonly state?: Manifest['state'];
   readonly logLevel?: Manifest['logLevel'];
   readonly idleTimeoutS?: number;
+  /** Of a `node` bundle; default: none. */
+  readonly permissions?: Manifest['permissions'] | undefined;
   readonly startTimeoutMs: number;
 }
 
@@ -80,6 +82,7 @@ export interface WorkerEvents {
  * | `kv.set` | `{service, key, value: string, ttlMs?}` | `{}` |
  * | `kv.delete` | `{service, key}` | `{deleted: boolean}` |
  * | `kv.increment` | `{service, key, by, ttlMs?}` | `{value: number}` |
+ * | `invoke` | `{bundle, operationId, params?, query?, headers?}`, bytes: the body; needs `callId` | `{status, headers}`, bytes: the body |
  * | `fetch` | `{url, method, headers: [name, value][], redirect: 'follow' \| 'manual' \| 'error'}`, bytes: the body | `{url, status, statusText, headers: [name, value][], redirected}`, bytes: the body, ≤ 8 MiB |
  */
 export interface GuestOperation {

@@ -44,6 +44,7 @@ describe('core/bundle/read-manifest', () => {
       secrets: [],
       logLevel: 'debug',
       stackTraces: true,
+      permissions: { net: false, fs: { read: [], write: [] }, child: false },
     });
   });
 
@@ -97,7 +98,6 @@ describe('core/bundle/read-manifest', () => {
     ['providers', { providers: {} }, '/x-funcatron/providers providers'],
     ['idleTimeoutS', { idleTimeoutS: 5 }, '/x-funcatron/idleTimeoutS idleTimeoutS 5'],
     ['state', { state: 'fresh' }, '/x-funcatron/state state fresh'],
-    ['permissions', { permissions: {} }, '/x-funcatron/permissions permissions'],
     ['direct', { direct: true }, '/x-funcatron/direct direct'],
     ['workers.min 0', { workers: { min: 0 } }, '/x-funcatron/workers/min workers.min 0'],
     [
@@ -111,6 +111,12 @@ describe('core/bundle/read-manifest', () => {
       assert.deepEqual(problemsOf(settings), [`${message} is not in this version`]);
     });
   }
+
+  it('refuses permissions where the runtime has none to give', () => {
+    assert.deepEqual(problemsOf({ permissions: { net: true } }), [
+      '/x-funcatron/permissions permissions mean nothing to runtime js',
+    ]);
+  });
 
   it('refuses values out of bounds and of the wrong kind, each at its pointer', () => {
     const settings = {

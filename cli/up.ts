@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import type { Config } from '../core/config.ts';
+import { CONFIG, type Config } from '../core/config.ts';
 import type { Routes } from './answers.ts';
 import { openClient, tokenFile, type TronClient } from './client.ts';
 import type { Cluster } from './cluster.ts';
@@ -28,7 +28,12 @@ async function up(
   terminal: Terminal,
 ): Promise<void> {
   // Somebody reads along: what they are told here is enough, unless they ask for more.
-  const config = readSettings(options, terminal.isInteractive ? { logLevel: 'warn' } : {});
+  const quiet: Partial<Config> = terminal.isInteractive ? { logLevel: 'warn' } : {};
+  const given = readSettings(options, quiet);
+  // Whoever can reach it has a shell on this machine anyway: there it may run programs without being asked.
+  const config = isLoopback(given.host)
+    ? readSettings(options, { ...quiet, runtimes: CONFIG.runtimes.someOf.join(',') })
+    : given;
   const [{ openCluster }, { serveUntilSignal }] = await Promise.all([import('./cluster.ts'), import('./serve.ts')]);
   const cluster = await openCluster(config);
   let isStopping = false;
@@ -50,6 +55,10 @@ async function up(
     if (!isStopping) printFailure(terminal, error);
   }
   process.exitCode = await served;
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d+){3}$/.test(host);
 }
 
 /** The first one alone, so that it answers soon, then the others side by side; one that fails hinders no other. */

@@ -8,6 +8,8 @@ interface ConfigRow<T> {
   readonly max?: number;
   /** Closed set of values, for strings. */
   readonly oneOf?: readonly string[];
+  /** Closed set of words, for a list of them separated by commas. */
+  readonly someOf?: readonly string[];
   /** What a URL may begin with; a list of them is separated by commas. What follows is checked where it is opened. */
   readonly schemes?: readonly string[];
   /** The flag and variable, where they are not made from the key. */
@@ -154,7 +156,11 @@ export const CONFIG = {
     text: 'how long a stopping process waits for the calls it has started',
   },
 
-  runtimes: { default: 'js', text: 'runner: runtimes it runs, separated by commas; only `js` in this version' },
+  runtimes: {
+    default: 'js',
+    someOf: ['js', 'node', 'http', 'default', 'python'],
+    text: 'runner: runtimes it runs, separated by commas: `js`, `node`, `http`, `default`, `python`; all but `js` run programs with the rights of the runner (see docs/runtimes.md); `up` on loopback runs all',
+  },
   allowWeakIsolation: {
     default: false,
     text: 'runner: start although the isolate cannot keep its promises here (see docs/security.md)',
@@ -267,6 +273,8 @@ function parseValue(
     if (row.oneOf !== undefined && !row.oneOf.includes(text)) {
       problems.push({ message: `${name}: ${shown} is not one of ${row.oneOf.join(', ')}` });
     }
+    const other = row.someOf === undefined ? undefined : listOf(text).find((word) => !row.someOf?.includes(word));
+    if (other !== undefined) problems.push({ message: `${name}: "${other}" is not one of ${row.someOf?.join(', ')}` });
     if (row.schemes !== undefined && !text.split(',').every((url) => row.schemes?.includes(schemeOf(url)))) {
       problems.push({ message: `${name}: ${shown} does not begin with one of ${row.schemes.join(', ')}` });
     }
@@ -283,6 +291,14 @@ function parseValue(
     return row.default;
   }
   return value;
+}
+
+/** The words of a list that is separated by commas. */
+export function listOf(text: string): readonly string[] {
+  return text
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
 }
 
 /** `amqp:` of `amqp://…`, be the rest a URL or not; empty without one. */

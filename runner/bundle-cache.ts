@@ -1,10 +1,11 @@
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { readArchive } from '../core/bundle/archive.ts';
 import type { BundleRecord } from '../core/bundle/manifest.ts';
 import type { Repository } from '../core/bundle/repository.ts';
 import { FuncatronError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { layFiles } from './runtimes/folder.ts';
 
 /** Revisions kept on disk: those used last. */
 const KEPT = 64;
@@ -12,8 +13,11 @@ const KEPT = 64;
 /** What a runner needs of a bundle. */
 export interface LoadedBundle {
   readonly record: BundleRecord;
+  /** Empty for a bundle of programs. */
   readonly source: string;
   readonly sourceMap: string | undefined;
+  /** Where the files of a bundle of programs lie, for these to read. */
+  readonly folder?: string;
 }
 
 export interface BundleCacheOptions {
@@ -29,11 +33,19 @@ export interface BundleCacheOptions {
  */
 export async function loadBundle(options: BundleCacheOptions, digest: string): Promise<LoadedBundle> {
   const found = (await fromDisk(options, digest)) ?? (await fromStore(options, digest));
+  if (found.record.manifest.runtime !== 'js') return loadPrograms(options, found);
   const source = found.files.get('bundle.js');
   if (source === undefined) {
     throw new FuncatronError('INVALID_BUNDLE', `the archive ${digest} holds no bundle.js`);
   }
   return { record: found.record, source: source.toString(), sourceMap: found.files.get('bundle.js.map')?.toString() };
+}
+
+/** Below the folder of its archive, so that it goes with that. */
+async function loadPrograms(options: BundleCacheOptions, { record, files }: Found): Promise<LoadedBundle> {
+  const folder = resolve(options.folder, record.digest, 'files');
+  await layFiles(folder, files);
+  return { record, source: '', sourceMap: undefined, folder };
 }
 
 interface Found {

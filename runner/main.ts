@@ -4,7 +4,7 @@ import { openAdmin } from '../core/admin.ts';
 import type { Broker } from '../core/broker/broker.ts';
 import { createRepository } from '../core/bundle/repository.ts';
 import { ClusterClock } from '../core/clock.ts';
-import type { Config } from '../core/config.ts';
+import { type Config, listOf } from '../core/config.ts';
 import { TimerWheel } from '../core/deadline.ts';
 import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
@@ -65,7 +65,8 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const budget = new WorkerBudget(config.maxWorkers);
   const cache = { folder: join(folder, 'bundles'), repository: createRepository(store), log };
   const policy = fetchPolicyOf(config);
-  const kinds = stack.push('isolates', createKinds({ log, allowWeakIsolation: config.allowWeakIsolation }));
+  const { allowWeakIsolation } = config;
+  const kinds = stack.push('isolates', createKinds({ log, runtimes: listOf(config.runtimes), allowWeakIsolation }));
   const { isolate } = options;
   const state = { isDraining: false };
   let membership: Membership | undefined;

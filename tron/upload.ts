@@ -1,5 +1,5 @@
 import { CODE_FILE, DOCUMENT_FILE, MAP_FILE, readArchive } from '../core/bundle/archive.ts';
-import type { BundleRecord } from '../core/bundle/manifest.ts';
+import type { BundleRecord, Runtime } from '../core/bundle/manifest.ts';
 import { FuncatronError, type Problem } from '../core/errors.ts';
 import { loadApi } from '../core/openapi/load.ts';
 
@@ -34,6 +34,7 @@ export async function receiveUpload(body: AsyncIterable<Uint8Array>, digest?: st
   }
   const { file, text } = readDocument(content.files);
   const { api, manifest, warnings } = await loadApi(text, { file });
+  refuseOtherFiles(content.files, manifest.runtime);
   const { revision } = content;
   return {
     record: { digest: content.digest, revision, manifest, api, createdAt: Date.now() },
@@ -44,18 +45,28 @@ export async function receiveUpload(body: AsyncIterable<Uint8Array>, digest?: st
 
 function readDocument(files: ReadonlyMap<string, Buffer>): { file: string; text: string } {
   const documents = DOCUMENT_FILES.filter((name) => files.has(name));
-  const problems: Problem[] = [...files.keys()]
-    .filter((name) => !FILES.includes(name))
-    .map((name) => ({ message: `${name} does not belong in a packed bundle`, file: name, hint: PACK_HINT }));
+  const problems: Problem[] = [];
   const [file] = documents;
   if (file === undefined) problems.push({ message: `${DOCUMENT_FILE} is missing`, hint: PACK_HINT });
   if (documents.length > 1) problems.push({ message: `it has ${documents.join(' and ')}`, hint: 'keep one of them' });
+  refuseFor(problems);
+  return { file: file ?? '', text: files.get(file ?? '')?.toString() ?? '' };
+}
+
+/** Code of `js` is one file and its map; a program may bring any files. */
+function refuseOtherFiles(files: ReadonlyMap<string, Buffer>, runtime: Runtime): void {
+  if (runtime !== 'js') return;
+  const problems: Problem[] = [...files.keys()]
+    .filter((name) => !FILES.includes(name))
+    .map((name) => ({ message: `${name} does not belong in a packed bundle`, file: name, hint: PACK_HINT }));
   if (!files.has(CODE_FILE)) problems.push({ message: `${CODE_FILE} is missing`, hint: PACK_HINT });
+  refuseFor(problems);
+}
+
+function refuseFor(problems: readonly Problem[]): void {
   const [first] = problems;
-  if (file === undefined || first !== undefined) {
-    throw new FuncatronError('INVALID_BUNDLE', `refused the archive: ${first?.message}`, { data: { problems } });
-  }
-  return { file, text: files.get(file)?.toString() ?? '' };
+  if (first === undefined) return;
+  throw new FuncatronError('INVALID_BUNDLE', `refused the archive: ${first.message}`, { data: { problems } });
 }
 
 const PACK_HINT = 'make the archive with `funcatron pack`';

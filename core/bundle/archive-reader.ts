@@ -177,7 +177,7 @@ export class ArchiveReader {
 }
 
 /** Why a file may not be called so, or `undefined` when it may. */
-function problemOfName(name: string): string | undefined {
+export function problemOfName(name: string): string | undefined {
   if (name === '') return 'is empty';
   if (name.includes('\uFFFD')) return 'is no valid UTF-8';
   // oxlint-disable-next-line no-control-regex -- control characters are what is looked for

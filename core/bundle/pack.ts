@@ -8,6 +8,7 @@ import { loadApi } from '../openapi/load.ts';
 import { type ArchiveId, CODE_FILE, DOCUMENT_FILE, MAP_FILE, packArchive } from './archive.ts';
 import type { Manifest } from './manifest.ts';
 import { packCode } from './pack-code.ts';
+import { packFiles } from './pack-files.ts';
 
 /** What an author's document may be called. */
 const DOCUMENT_NAMES = ['funcatron.yaml', 'funcatron.yml', 'funcatron.json'] as const;
@@ -21,8 +22,8 @@ export interface PackedBundle extends ArchiveId {
 }
 
 /**
- * Packs a bundle's folder: its document with every `$ref` resolved here, on the author's machine, and its code in one
- * file. The same content gives the same digest, wherever the folder lies.
+ * Packs a bundle's folder: its document with every `$ref` resolved here, on the author's machine, and its code: of `js`
+ * in one file, of every other runtime the files as they are. The same content gives the same digest, wherever the folder lies.
  * @throws INVALID_BUNDLE listing every problem with its file, line and column
  */
 export async function packBundle(folder: string): Promise<PackedBundle> {
@@ -32,12 +33,18 @@ export async function packBundle(folder: string): Promise<PackedBundle> {
   // With other files brought in, lines are no longer the author's.
   const source = text === original ? { file } : { file, original };
   const { api, manifest, document, warnings: ofDocument } = await loadApi(text, source);
+  const documentFile = Buffer.from(`${JSON.stringify(document, null, 2)}\n`);
+  if (manifest.runtime !== 'js') {
+    const files = await packFiles(root, file, manifest);
+    const packed = await packArchive(files.set(DOCUMENT_FILE, documentFile));
+    return { ...packed, api, manifest, warnings: ofDocument };
+  }
   const { code, map, exports, warnings: ofCode } = await packCode(root, manifest.entry);
   const isComplete = api.operations.every(({ handler }) => exports.includes(handler));
   // Read again, now that it is known what the code exports: this throws, and says where each operation stands.
   if (!isComplete) await loadApi(text, { ...source, exports });
   const files = new Map([
-    [DOCUMENT_FILE, Buffer.from(`${JSON.stringify(document, null, 2)}\n`)],
+    [DOCUMENT_FILE, documentFile],
     [CODE_FILE, Buffer.from(code)],
     [MAP_FILE, Buffer.from(map)],
   ]);

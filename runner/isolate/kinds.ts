@@ -48,7 +48,13 @@ export function createKinds(options: KindOptions): Kinds {
 }
 
 function switchedOff(runtime: string, runtimes: readonly string[]): FuncatronError {
-  return new FuncatronError('INVALID_BUNDLE', `runtime ${runtime} is not switched on; this runner runs ${runtimes.join(', ')}`, {
-    data: { hint: `start the runner with --runtimes ${[...runtimes, runtime].join(',')}, if its bundles may run programs` },
-  });
+  return new FuncatronError(
+    'INVALID_BUNDLE',
+    `runtime ${runtime} is not switched on; this runner runs ${runtimes.join(', ')}`,
+    {
+      data: {
+        hint: `start the runner with --runtimes ${[...runtimes, runtime].join(',')}, if its bundles may run programs`,
+      },
+    },
+  );
 }

@@ -7,6 +7,8 @@
 export interface Guest {
   /** `CELLS` int32 cells, `CLOCKS` float64 cells, then a window of `WINDOW_BYTES`. */
   readonly shared: ArrayBuffer;
+  /** `Promise.prototype` of the realm: only to be compared, it tells whose promise a stray one is. */
+  readonly promises: object;
   /** Once, first: a `LoadSpec` as JSON, and unix ms. The seed of the random generator lies in the window. */
   setup(spec: string, unixMs: number): void;
   /** Runs the compiled bundle and finds its handlers; what went wrong comes back as the JSON of a `StartFailure`, else ''. */
@@ -89,7 +91,13 @@ export const SEED_BYTES = 32;
 export const Out = { reply: 1, failure: 2, log: 3, op: 4, opCancel: 5, started: 6, stopped: 7 } as const;
 
 /** Failures a guest reports, by their index in `Cell.status`; the body is `{code, message}`. */
-export const FAILURES = ['FUNC_ERROR', 'INVALID_RESPONSE', 'RESPONSE_TOO_LARGE'] as const;
+export const FAILURES = [
+  'FUNC_ERROR',
+  'INVALID_RESPONSE',
+  'RESPONSE_TOO_LARGE',
+  'COMMIT_FAILED',
+  'SERVICE_BUSY',
+] as const;
 export type Failure = (typeof FAILURES)[number];
 
 /** What a worker's process is told beside the bundle's text. */
@@ -99,7 +107,12 @@ export interface LoadSpec {
   readonly operations: readonly { readonly operationId: string; readonly handler: string }[];
   readonly config: Readonly<Record<string, unknown>>;
   readonly services: Readonly<Record<string, { readonly type: string }>>;
+  readonly secrets?: Readonly<Record<string, string>>;
   readonly stackTraces: boolean;
+  /** Length of the code cache that comes with the bundle's text; default: 0. */
+  readonly codeCacheBytes?: number;
+  /** `kept`: one realm for all calls; `fresh`: a realm for each. Default: `kept`. */
+  readonly state?: 'kept' | 'fresh';
 }
 
 /** Why a bundle did not come up, in its own words. The stack names positions in `bundle.js`. */
@@ -109,6 +122,9 @@ export interface StartFailure {
   readonly message: string;
   readonly stack: string;
 }
+
+/** Longest code cache of a bundle that crosses the channel; one that is longer stays where it is. */
+export const CODE_CACHE_BYTES = 16 * 1024 * 1024;
 
 /** Name of the bundle in stacks. */
 export const BUNDLE_FILE = 'bundle.js';
@@ -122,5 +138,7 @@ export const LOG_LINES_PER_TURN = 500;
 /** Most timers, and most operations, a guest may have pending. */
 export const MAX_TIMERS = 10_000;
 export const MAX_OPERATIONS = 256;
+/** Most realms of one worker with `state: fresh`; calls beyond them wait for one that ends. */
+export const MAX_REALMS = 64;
 /** Most bytes of one operation, either way: a fetch's body. */
 export const OPERATION_BYTES = 8 * 1024 * 1024;

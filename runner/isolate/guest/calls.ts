@@ -6,8 +6,10 @@ import { DOMException } from './dom-exception.ts';
 import { CallEvent, type CallSource, idText } from './event.ts';
 import { errorOf } from './inspect.ts';
 import { reportThrown, reportUncaught, setRunning } from './log.ts';
-import { putNote } from './outbox.ts';
-import { putFailure, putResult } from './reply.ts';
+import { isBusy } from './operations.ts';
+import { type Finished, putNote, putReply } from './outbox.ts';
+import { isSuccess, toFailure, toFinished } from './reply.ts';
+import type { Scope } from './scope.ts';
 import { received } from './shared.ts';
 
 /** The bundle: how it is loaded, and how its funcs are called. */
@@ -32,6 +34,8 @@ class Call implements CallSource, ContextSource {
   readonly text: string | undefined;
   readonly bytes: Uint8Array | undefined;
   controller: AbortController | undefined;
+  scope: Scope | undefined;
+  isEnded = false;
   readonly #id0: number;
   readonly #id1: number;
   readonly #id2: number;
@@ -66,6 +70,7 @@ class Call implements CallSource, ContextSource {
     this.text = text;
     this.bytes = bytes;
     this.controller = undefined;
+    this.scope = undefined;
   }
 
   get id(): string {
@@ -168,7 +173,7 @@ export function enter(
   const bytes = received();
   const operation = operations[index];
   if (operation === undefined || home === undefined) {
-    putFailure(slot, 'INVALID_RESPONSE', `this revision has no operation number ${index}`);
+    putReply(toFailure(slot, 'INVALID_RESPONSE', `this revision has no operation number ${index}`));
     return 1;
   }
   const { operationId, handler } = operation;
@@ -181,13 +186,12 @@ export function enter(
       void settle(call, result);
       return 0;
     }
-    finish(call, result);
+    return finish(call, result);
   } catch (thrown) {
-    fail(call, thrown);
+    return fail(call, thrown);
   } finally {
     setRunning(undefined);
   }
-  return 1;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
@@ -202,16 +206,45 @@ async function settle(call: Call, result: PromiseLike<unknown>): Promise<void> {
   }
 }
 
-function finish(call: Call, value: unknown): void {
-  inFlight[call.slot] = undefined;
-  putResult(call.slot, call.operationId, value);
+/** The func has returned. 1 when its answer is there, 0 when that waits for a commit: what `enter` returns. */
+function finish(call: Call, value: unknown): number {
+  return end(call, toFinished(call.slot, call.operationId, value));
 }
 
-function fail(call: Call, thrown: unknown): void {
+/** The func threw. */
+function fail(call: Call, thrown: unknown): number {
+  const { slot, operationId } = call;
+  reportThrown(`func ${operationId} threw`, thrown, call);
+  const code = isBusy(thrown) ? 'SERVICE_BUSY' : 'FUNC_ERROR';
+  const { name, message } = errorOf(thrown);
+  const why = code === 'SERVICE_BUSY' ? message : name.slice(0, 100);
+  return end(call, toFailure(slot, code, `func ${operationId} threw (${why})`));
+}
+
+function end(call: Call, answer: Finished): number {
+  call.isEnded = true;
+  if (call.scope !== undefined) {
+    void release(call, call.scope, answer);
+    return 0;
+  }
   inFlight[call.slot] = undefined;
-  reportThrown(`func ${call.operationId} threw`, thrown, call);
-  const { name } = errorOf(thrown);
-  putFailure(call.slot, 'FUNC_ERROR', `func ${call.operationId} threw (${name.slice(0, 100)})`);
+  putReply(answer);
+  return 1;
+}
+
+/** Gives back what the call has taken, and answers it: as its func said, or with COMMIT_FAILED. */
+async function release(call: Call, scope: Scope, answer: Finished): Promise<void> {
+  const { slot, operationId } = call;
+  let given = answer;
+  try {
+    await scope.release(isSuccess(answer));
+  } catch (thrown) {
+    reportThrown(`what func ${operationId} did could not be committed`, thrown, call);
+    const message = `what func ${operationId} did could not be committed, and was rolled back`;
+    if (isSuccess(answer)) given = toFailure(slot, 'COMMIT_FAILED', message);
+  }
+  inFlight[slot] = undefined;
+  putReply(given);
 }
 
 /** See `Guest.abort`. */

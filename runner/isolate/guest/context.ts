@@ -1,7 +1,9 @@
 import type { LoadSpec } from '../bridge.ts';
 import { AbortController, type AbortSignal } from './abort.ts';
-import { Kv } from './kv.ts';
+import { invoke, type InvokeInput, type InvokeResult } from './invoke.ts';
 import { Logger, type LogSubject } from './log.ts';
+import { createServices, knowCalls } from './services.ts';
+import type { ServiceCall } from './services-call.ts';
 
 /** What every call of a worker shares, and the `context` of each. */
 
@@ -10,18 +12,25 @@ export class Home {
   readonly bundle: string;
   readonly revision: string;
   readonly config: unknown;
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly #declared: LoadSpec['services'];
+  /** Of `init`, and of every call where no service has to know which call uses it. */
   readonly services: Readonly<Record<string, unknown>>;
+  readonly #perCall: boolean;
   readonly state: Record<string, unknown> = {};
 
   constructor(spec: LoadSpec) {
     this.bundle = spec.bundle;
     this.revision = spec.revision;
     this.config = freeze(spec.config);
-    const services: Record<string, unknown> = {};
-    for (const [name, { type }] of Object.entries(spec.services)) {
-      if (type === 'kv') services[name] = new Kv(name);
-    }
-    this.services = Object.freeze(services);
+    this.secrets = Object.freeze({ ...spec.secrets });
+    this.#declared = spec.services;
+    this.services = createServices(spec.services, undefined);
+    this.#perCall = knowCalls(spec.services);
+  }
+
+  servicesOf(call: ServiceCall): Readonly<Record<string, unknown>> {
+    return this.#perCall ? createServices(this.#declared, call) : this.services;
   }
 }
 
@@ -47,6 +56,9 @@ export class InitContext {
   get config(): unknown {
     return this.#home.config;
   }
+  get secrets(): unknown {
+    return this.#home.secrets;
+  }
   get services(): unknown {
     return this.#home.services;
   }
@@ -59,9 +71,9 @@ export class InitContext {
 }
 
 /** What a context knows of its call. */
-export interface ContextSource extends LogSubject {
+export interface ContextSource extends LogSubject, ServiceCall {
+  readonly id: string;
   readonly home: Home;
-  readonly deadline: number;
   /** Set when somebody asked for the signal, or the call was aborted. */
   controller: AbortController | undefined;
 }
@@ -72,6 +84,7 @@ const dateNow = Date.now;
 export class CallContext {
   readonly #call: ContextSource;
   #log: Logger | undefined;
+  #services: Readonly<Record<string, unknown>> | undefined;
   constructor(call: ContextSource) {
     this.#call = call;
   }
@@ -104,8 +117,15 @@ export class CallContext {
   get config(): unknown {
     return this.#call.home.config;
   }
+  get secrets(): unknown {
+    return this.#call.home.secrets;
+  }
   get services(): unknown {
-    return this.#call.home.services;
+    this.#services ??= this.#call.home.servicesOf(this.#call);
+    return this.#services;
+  }
+  invoke(bundle: unknown, operationId: unknown, input?: InvokeInput): Promise<InvokeResult> {
+    return invoke(this.#call.id, bundle, operationId, input);
   }
   get state(): unknown {
     return this.#call.home.state;

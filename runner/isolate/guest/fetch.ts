@@ -3,7 +3,7 @@ import { copyOf, viewOf } from './bytes.ts';
 import { DOMException } from './dom-exception.ts';
 import { decodeUtf8, encodeUtf8 } from './encoding.ts';
 import { type HeaderPairs, Headers, type HeadersInit } from './headers.ts';
-import { abandon, begin, type OperationResult } from './operations.ts';
+import { abandon, begin, type Operation, type OperationResult } from './operations.ts';
 
 /**
  * `fetch`, `Request` and `Response`, performed by the runner. Bodies are whole, not streamed: at most 8 MiB.
@@ -68,7 +68,7 @@ function toBytes(body: NonNullable<BodyInit>): [bytes: Uint8Array, type: string 
   return [encodeUtf8(String(body)), type];
 }
 
-interface RequestInit {
+export interface RequestInit {
   method?: unknown;
   headers?: HeadersInit;
   body?: BodyInit;
@@ -142,11 +142,18 @@ export class Response extends Message {
 
 /** Sends the request through the runner, which decides what may be reached (docs/security.md). */
 export async function fetch(input: unknown, init?: RequestInit): Promise<Response> {
-  const request = new Request(input, init);
+  return await sendThrough(new Request(input, init), (args, bytes) => begin('fetch', args, bytes));
+}
+
+/** Sends the request by an operation that takes and gives what `fetch` does. */
+export async function sendThrough(
+  request: Request,
+  start: (args: Readonly<Record<string, unknown>>, bytes: Uint8Array | undefined) => Operation,
+): Promise<Response> {
   const { url, method, redirect, signal } = request;
   signal?.throwIfAborted();
   const headers: HeaderPairs = [...request.headers];
-  const { id, outcome } = begin('fetch', { url, method, redirect, headers }, peek(request));
+  const { id, outcome } = start({ url, method, redirect, headers }, peek(request));
   return toResponse(await (signal === null ? outcome : unlessAborted(outcome, signal, id)).catch(fail));
 }
 

@@ -55,8 +55,17 @@ export function abandon(id: number): void {
   if (pending.delete(id)) putNote(Out.opCancel, id, '');
 }
 
+const busy = new WeakSet<Error>();
+
 function operationError(code: string, message: string): Error {
-  return Object.assign(new Error(message), { code });
+  const error = Object.assign(new Error(message), { code });
+  if (code === 'SERVICE_BUSY') busy.add(error);
+  return error;
+}
+
+/** Whether a func that threw this failed for want of room, and not of a fault: its call may be sent again. */
+export function isBusy(thrown: unknown): boolean {
+  return thrown instanceof Error && busy.has(thrown);
 }
 
 /** See `Guest.settle`. */

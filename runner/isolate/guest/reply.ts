@@ -1,7 +1,7 @@
 import { ReplyFlag } from '../../../core/wire/envelope.ts';
 import { type Failure, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
 import { copyOf, viewOf } from './bytes.ts';
-import { type Finished, putReply } from './outbox.ts';
+import type { Finished } from './outbox.ts';
 
 /** What a func returned, as a reply. */
 
@@ -34,21 +34,26 @@ class Refusal {
   }
 }
 
-/** Answers a call with what its func returned. */
-export function putResult(slot: number, operationId: string, value: unknown): void {
+/** The answer to a call whose func returned `value`. */
+export function toFinished(slot: number, operationId: string, value: unknown): Finished {
   try {
-    putReply(toReply(slot, value));
+    return toReply(slot, value);
   } catch (thrown) {
-    if (thrown instanceof Refusal) putFailure(slot, thrown.failure, `func ${operationId} ${thrown.message}`);
-    else putFailure(slot, 'INVALID_RESPONSE', `func ${operationId} returned something that cannot be read`);
+    if (thrown instanceof Refusal) return toFailure(slot, thrown.failure, `func ${operationId} ${thrown.message}`);
+    return toFailure(slot, 'INVALID_RESPONSE', `func ${operationId} returned something that cannot be read`);
   }
 }
 
-/** Answers a call with a failure of the table. */
-export function putFailure(slot: number, code: Failure, message: string): void {
+/** The answer to a call that failed, with a failure of the table. */
+export function toFailure(slot: number, code: Failure, message: string): Finished {
   const text = stringify({ code, message });
   const status = FAILURES.indexOf(code);
-  putReply({ out: Out.failure, slot, status, flags: ReplyFlag.failed, meta: '', text, bytes: undefined });
+  return { out: Out.failure, slot, status, flags: ReplyFlag.failed, meta: '', text, bytes: undefined };
+}
+
+/** Whether what the call has taken is kept: it has an answer, and its status is below 500. */
+export function isSuccess({ out, status }: Finished): boolean {
+  return out === Out.reply && status < 500;
 }
 
 function toReply(slot: number, value: unknown): Finished {

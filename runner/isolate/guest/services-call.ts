@@ -1,0 +1,53 @@
+import { begin, type Operation } from './operations.ts';
+import { Scope, type Vendor } from './scope.ts';
+
+/** What a service knows of the call that uses it. */
+export interface ServiceCall {
+  readonly id: string;
+  /** Unix ms on this machine. */
+  readonly deadline: number;
+  /** What it has taken; absent while that is nothing. */
+  scope: Scope | undefined;
+  /** Its func has returned or thrown. */
+  isEnded: boolean;
+}
+
+/** The runner's own takings for a call. What the runner sees fail it undoes by itself, so only a success needs a word. */
+const RUNNER: Vendor<string> = {
+  vend: (callId) => callId,
+  release: (callId, success) => (success ? begin('scope.end', {}, undefined, callId).outcome : undefined),
+};
+
+/**
+ * Asks the runner for something a service does.
+ * @throws Error CALL_ENDED after the end of the call; what `begin` throws
+ */
+export function ask(
+  name: string,
+  service: string,
+  args: Readonly<Record<string, unknown>>,
+  call: ServiceCall | undefined,
+  bytes?: Uint8Array,
+): Operation {
+  if (call === undefined) return begin(name, { ...args, service }, bytes);
+  if (call.isEnded) {
+    const error = new Error(`service ${service} was used after the call had ended: await it before the func returns`);
+    throw Object.assign(error, { code: 'CALL_ENDED' });
+  }
+  return begin(name, { ...args, service, deadline: call.deadline }, bytes, call.id);
+}
+
+/** Like `ask`, for what the runner commits when the call succeeds and rolls back when it fails. */
+export function askScoped(
+  name: string,
+  service: string,
+  args: Readonly<Record<string, unknown>>,
+  call: ServiceCall | undefined,
+): Operation {
+  const operation = ask(name, service, args, call);
+  if (call !== undefined) {
+    call.scope ??= new Scope(call.id);
+    call.scope.vend(RUNNER);
+  }
+  return operation;
+}

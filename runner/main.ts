@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openAdmin } from '../core/admin.ts';
 import type { Broker } from '../core/broker/broker.ts';
+import type { BundleRecord } from '../core/bundle/manifest.ts';
 import { createRepository } from '../core/bundle/repository.ts';
 import { ClusterClock } from '../core/clock.ts';
 import { type Config, listOf } from '../core/config.ts';
@@ -23,6 +24,8 @@ import { Replies } from './replies.ts';
 import { createRunnerMetrics } from './runner-metrics.ts';
 import { fetchPolicyOf } from './services/address-policy.ts';
 import { createGuestServices } from './services/guest-services.ts';
+import { createInvoker } from './services/invoke.ts';
+import { Forwarder } from './triggers/forwarder.ts';
 import { Triggers } from './triggers/triggers.ts';
 import { WorkerBudget } from './worker-budget.ts';
 
@@ -65,12 +68,27 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const budget = new WorkerBudget(config.maxWorkers);
   const cache = { folder: join(folder, 'bundles'), repository: createRepository(store), log };
   const policy = fetchPolicyOf(config);
-  const { allowWeakIsolation } = config;
-  const kinds = stack.push('isolates', createKinds({ log, runtimes: listOf(config.runtimes), allowWeakIsolation }));
+  const kinds = stack.push(
+    'isolates',
+    createKinds({
+      log,
+      runtimes: listOf(config.runtimes),
+      allowWeakIsolation: config.allowWeakIsolation,
+      warmWorkers: config.warmWorkers,
+    }),
+  );
   const { isolate } = options;
   const state = { isDraining: false };
   let membership: Membership | undefined;
 
+  const invoke = createInvoker({
+    clock,
+    forwarder: stack.push('invoked calls', new Forwarder({ broker, clock, log })),
+    maxBodyBytes: config.maxQueueBodyBytes,
+    snapshot: () => membership?.snapshot,
+    record: (digest) => recordOf(digest),
+    holding: (callId) => replies.holding(callId),
+  });
   const triggers = new Triggers({
     broker,
     replies,
@@ -96,7 +114,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       maxPrefetch: config.maxPrefetch,
       drainMs: config.drainMs,
       load: (digest) => loadBundle(cache, digest),
-      services: (manifest) => createGuestServices(manifest, store, policy),
+      services: (manifest) => createGuestServices(manifest, store, policy, invoke),
       onLog: (bundle, revision, line) => logs.add({ ...line, bundle, revision, runner: id }),
       onChange() {
         agent.changed();
@@ -167,6 +185,12 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   } catch (error) {
     await stack.close();
     throw error;
+  }
+
+  /** From what is held here where it is, so that the store may be away. */
+  async function recordOf(digest: string): Promise<BundleRecord> {
+    const held = agent.held.find((revision) => revision.digest === digest)?.record;
+    return held ?? (await loadBundle(cache, digest)).record;
   }
 
   /** A call nobody waits for any more: aborted when it is here, remembered in case it comes. */

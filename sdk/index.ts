@@ -24,7 +24,7 @@ export interface FuncEvent<Body = Declared> {
   /** UUIDv7 of the call; the same on every attempt. */
   readonly id: string;
   readonly kind: 'call' | 'event';
-  /** Where it came from: `http`, `queue`. */
+  /** Where it came from: `http`, `queue`, or `invoke` when another func made the call. */
   readonly trigger: string;
   /** When the edge took it, ISO 8601. */
   readonly time: string;
@@ -68,6 +68,29 @@ export interface Context {
   readonly services: Services;
   /** Kept between calls of one worker; gone with it. */
   readonly state: Record<string, Declared>;
+  /**
+   * Calls an operation of another bundle, or of this one, over the queue, within what is left of this call's deadline.
+   * Rejects with an `Error` whose `code` says why there is no answer (`TIMEOUT`, `NO_RUNNER`, `FUNC_ERROR`,
+   * `INVALID_REQUEST`, `LOOP_DETECTED` where funcs called one another more than 10 deep); an answer with a status of 400
+   * and above is an answer.
+   */
+  invoke<Body = Declared>(bundle: string, operationId: string, input?: InvokeInput): Promise<InvokeResult<Body>>;
+}
+
+/** What an invoked operation gets; the document of its bundle says what is valid. */
+export interface InvokeInput {
+  readonly params?: Readonly<Record<string, string | number | boolean>>;
+  readonly query?: Readonly<Record<string, string | number | boolean | readonly (string | number | boolean)[]>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Bytes and text as they are, everything else as JSON; a `content-type` header overrides what they are called. */
+  readonly body?: unknown;
+}
+
+/** What an invoked operation answered; the body parsed by its content type, as `event.body` is. */
+export interface InvokeResult<Body = Declared> {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  readonly body: Body;
 }
 
 /** What `init` and `destroy` get. */

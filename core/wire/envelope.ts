@@ -1,4 +1,5 @@
 import { FuncatronError } from '../errors.ts';
+import type { LogLevel } from '../log.ts';
 
 /**
  * The envelope: many calls, or many replies, in one message.
@@ -43,6 +44,8 @@ export const CallFlag = {
   text: 4,
   /** An event: nobody waits for the reply's body, only for its outcome. */
   event: 8,
+  /** The meta says how this call is to be logged: workers open it before the func asks for anything. */
+  log: 16,
 } as const;
 
 export const ReplyFlag = {
@@ -87,8 +90,12 @@ export interface CallMeta {
   readonly cookies?: Readonly<Record<string, unknown>>;
   /** Lower-case names; a repeated header is joined as RFC 9110 §5.3 says, `set-cookie` excepted. */
   readonly headers?: Readonly<Record<string, unknown>>;
-  /** `http`, or the kind of the trigger. */
-  readonly kind?: 'http' | 'queue';
+  /** `http`, the kind of the trigger, or `invoke`: another func made the call. */
+  readonly kind?: 'http' | 'queue' | 'invoke';
+  /** Calls by `context.invoke` that led here; absent: none. */
+  readonly hops?: number;
+  /** With `CallFlag.log`: the lowest level of this call's lines, and whether they come back with the reply. */
+  readonly log?: { readonly level?: LogLevel; readonly isReturned: boolean };
   /** Unix ms at which the frontend or the broker took the call. */
   readonly time?: number;
 }
@@ -97,6 +104,18 @@ export interface CallMeta {
 export interface ReplyMeta {
   /** Lower-case names; a list where a header is sent several times. */
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  /** Lines of the call, where `CallMeta.log` asked for them; of failed replies too. */
+  readonly log?: readonly CallLogLine[];
+}
+
+/** A line of a call's own log, as it goes back to the caller. */
+export interface CallLogLine {
+  readonly time: number;
+  readonly level: LogLevel;
+  readonly message: string;
+  readonly fields?: unknown;
+  /** Lines before this one that were too many to be returned. */
+  readonly dropped?: number;
 }
 
 /** The body of a reply whose `failed` flag is set. */

@@ -37,16 +37,32 @@ export class Forwarder implements Closable {
     this.#options = options;
   }
 
-  /** Settles with how the call ended; never rejects. */
-  async run(queue: string, record: CallRecord): Promise<Answer> {
+  /** Settles with how the call ended; never rejects. Aborted, it tells the other runner, and ends as TIMEOUT. */
+  async run(queue: string, record: CallRecord, signal?: AbortSignal): Promise<Answer> {
     const rpc = (this.#rpc ??= openRpc({ ...this.#options, id: newId(), limits: LIMITS }));
     const end = performance.now() + OPEN_MS;
-    while (!rpc.isReady && performance.now() < end) await delay(10);
+    while (!rpc.isReady && performance.now() < end) {
+      if (signal?.aborted === true) break;
+      await delay(10, signal);
+    }
     return new Promise((resolve) => {
-      rpc.call(new RpcTarget(queue, 1), record, {
-        onReply: (envelope, index) => resolve(openAnswer(envelope, index)),
-        onFailure: (failure) => resolve({ error: new FuncatronError(...FAILURES[failure]) }),
+      const fail = (failure: RpcFailure): void => resolve({ error: new FuncatronError(...FAILURES[failure]) });
+      if (signal?.aborted === true) return fail('timeout');
+      const onAbort = (): void => {
+        rpc.cancel(call);
+        fail('timeout');
+      };
+      const call = rpc.call(new RpcTarget(queue, 1), record, {
+        onReply(envelope, index) {
+          signal?.removeEventListener('abort', onAbort);
+          resolve(openAnswer(envelope, index));
+        },
+        onFailure(failure) {
+          signal?.removeEventListener('abort', onAbort);
+          fail(failure);
+        },
       });
+      signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 

@@ -47,7 +47,7 @@ export function isReserved(replyTo: string): boolean {
 }
 
 /** The message as a request, for the validators; header names of the caller's parameters keep their prefix off. */
-export function requestOf({ delivery }: Incoming): ReadRequest {
+export function requestOf({ delivery }: { readonly delivery: Pick<Delivery, 'body' | 'properties'> }): ReadRequest {
   const params: Record<string, string> = {};
   const headers: Record<string, string> = {};
   const query: string[] = [];

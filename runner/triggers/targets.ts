@@ -10,6 +10,14 @@ import { requestOf, type Incoming } from './incoming.ts';
 /** An event holds its delivery while it runs, and RabbitMQ closes the channel of one held for 30 minutes. */
 const MAX_TIMEOUT_MS = 25 * 60_000;
 
+/** What a target reads of a message: one that came over the public queue, or one that a func's `invoke` stands for. */
+export interface CallMessage extends Pick<Incoming, 'operationId' | 'id' | 'attempt' | 'deadline'> {
+  readonly replyTo?: string | undefined;
+  readonly delivery: Pick<Incoming['delivery'], 'body' | 'properties'>;
+  /** Calls by `invoke` that led here; absent: it came over the queue. */
+  readonly hops?: number;
+}
+
 /** The operation of a revision that takes a message. */
 export interface CallTarget {
   readonly revision: string;
@@ -18,7 +26,7 @@ export interface CallTarget {
    * Validates the message, as a frontend would, and runs it. Settles with how the func ended.
    * @throws INVALID_REQUEST, UNSUPPORTED_MEDIA_TYPE, PAYLOAD_TOO_LARGE; TIMEOUT when its deadline has passed
    */
-  run(incoming: Incoming): Promise<Answer>;
+  run(message: CallMessage): Promise<Answer>;
 }
 
 export interface TargetOptions {
@@ -31,8 +39,11 @@ export interface TargetOptions {
 const validatorsOf = new WeakMap<BundleRecord, Validators>();
 
 /** @throws NOT_FOUND when the revision has no such operation */
-export function createTarget(record: BundleRecord, incoming: Incoming, options: TargetOptions): CallTarget {
-  const { operationId } = incoming;
+export function createTarget(
+  record: BundleRecord,
+  { operationId }: Pick<CallMessage, 'operationId'>,
+  options: TargetOptions,
+): CallTarget {
   const { operations } = record.api;
   const index = operations.findIndex((operation) => operation.operationId === operationId);
   const operation = operations[index];
@@ -59,7 +70,7 @@ function callOf(
   record: BundleRecord,
   operation: ApiOperation,
   index: number,
-  incoming: Incoming,
+  incoming: CallMessage,
   { clock, maxBodyBytes }: TargetOptions,
 ): CallRecord {
   const now = clock.now();
@@ -82,11 +93,12 @@ function callOf(
     query: read.query,
     cookies: read.cookies,
     headers: request.headers,
-    kind: 'queue',
+    ...(incoming.hops === undefined ? { kind: 'queue' } : { kind: 'invoke', hops: incoming.hops }),
     time: properties.timestamp === undefined ? now : properties.timestamp * 1_000,
   };
   const timeoutMs = Math.min(operation.timeoutMs === 0 ? MAX_TIMEOUT_MS : operation.timeoutMs, MAX_TIMEOUT_MS);
-  const isEvent = incoming.replyTo === undefined;
+  // A func that invokes another waits for it, though there is no queue to answer to.
+  const isEvent = incoming.replyTo === undefined && incoming.hops === undefined;
   return {
     id: incoming.id,
     deadline: Math.min(now + timeoutMs, incoming.deadline ?? Infinity),

@@ -13,7 +13,11 @@ interface Held {
   revision: Revision;
   /** Attempts to load it that failed. */
   failures: number;
+  /** Unix ms of the first of them. */
+  failedSince: number;
   retry: NodeJS.Timeout | undefined;
+  /** Unix ms. */
+  retryAt: number;
 }
 
 export interface AgentOptions {
@@ -44,7 +48,10 @@ export class Agent implements Closable {
 
   /** For the report. */
   describe(): readonly HeldRevision[] {
-    return this.held.map((revision) => revision.describe());
+    return [...this.#held.values()].map(({ revision, failedSince, retry, retryAt }) => ({
+      ...revision.describe(),
+      ...(retry === undefined ? {} : { since: failedSince, retryAt }),
+    }));
   }
 
   /** Takes the newest snapshot. */
@@ -57,7 +64,7 @@ export class Agent implements Closable {
         if (!state.runners.includes(this.#options.runner)) continue;
         const key = keyOf(bundle.name, state.digest);
         desired.add(key);
-        if (!this.#held.has(key)) this.#load(key, bundle.name, state, 0);
+        if (!this.#held.has(key)) this.#load(key, bundle.name, state);
       }
     }
     for (const [key, held] of this.#held) {
@@ -85,9 +92,9 @@ export class Agent implements Closable {
     await Promise.all(this.#leaving);
   }
 
-  #load(key: string, bundle: string, state: RevisionState, failures: number): void {
+  #load(key: string, bundle: string, state: RevisionState, failures = 0, failedSince = 0): void {
     const revision = new Revision(bundle, state, this.#options.context);
-    this.#held.set(key, { revision, failures, retry: undefined });
+    this.#held.set(key, { revision, failures, failedSince, retry: undefined, retryAt: 0 });
     void revision.open();
   }
 
@@ -109,6 +116,8 @@ export class Agent implements Closable {
 
   #retryLater(key: string, held: Held): void {
     const waitMs = RETRY_MS / 2 + backoffMs(held.failures, RETRY_MS, RETRY_CAP_MS);
+    held.failedSince ||= Date.now();
+    held.retryAt = Date.now() + waitMs;
     held.retry = setTimeout(() => this.#retry(key, held), waitMs);
   }
 
@@ -119,7 +128,7 @@ export class Agent implements Closable {
       .find(({ name }) => name === bundle)
       ?.revisions.find((revision) => revision.digest === digest);
     this.#drop(key, held);
-    if (state !== undefined) this.#load(key, bundle, state, held.failures + 1);
+    if (state !== undefined) this.#load(key, bundle, state, held.failures + 1, held.failedSince);
     this.#options.context.onChange();
   }
 

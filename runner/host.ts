@@ -1,6 +1,5 @@
 import type { ClusterClock } from '../core/clock.ts';
 import type { TimerWheel } from '../core/deadline.ts';
-import type { FuncatronError } from '../core/errors.ts';
 import type { Closable } from '../core/lifecycle.ts';
 import type { Envelope } from '../core/wire/envelope.ts';
 import type { Batch, HeldCall } from './call.ts';
@@ -8,7 +7,7 @@ import { DeadlineWatch } from './deadline-watch.ts';
 import type { HostedWorker } from './hosted-worker.ts';
 import type { WorkerExit } from './isolate/isolate.ts';
 import { WaitingLine } from './waiting-line.ts';
-import { WorkerPool, type PoolEvents, type PoolOptions } from './worker-pool.ts';
+import { WorkerPool, type PoolEvents, type PoolOptions, type Quarantine } from './worker-pool.ts';
 
 /** What a host tells its owner. */
 export interface HostEvents extends Pick<PoolEvents, 'onLog' | 'onOperation' | 'onReplies' | 'onChange'> {
@@ -75,9 +74,9 @@ export class Host implements Closable {
     return this.#pool.restarts;
   }
 
-  /** Why no worker stays alive, while that is so. */
-  get failure(): FuncatronError | undefined {
-    return this.#pool.failure;
+  /** There while no worker stays alive. */
+  get quarantine(): Quarantine | undefined {
+    return this.#pool.quarantine;
   }
 
   /** Takes calls of one batch: they start now, or wait for a slot. */
@@ -99,6 +98,7 @@ export class Host implements Closable {
 
   /** Slots of `worker` became free. */
   released(worker: HostedWorker): void {
+    worker.hasAnswered = true;
     if (this.#line.size + this.#reruns.size > 0) this.#fill();
     this.#pool.endIfDone(worker);
   }

@@ -11,6 +11,8 @@ export class HostedWorker implements WheelEntry {
   state: 'starting' | 'ready' | 'retiring' | 'gone' = 'starting';
   /** There once it is ready. */
   isolate: Worker | undefined;
+  /** It has answered a call: what kills it later is that call's doing, not the bundle's. */
+  hasAnswered = false;
   readonly running = new Set<HeldCall>();
   readonly startedAt = performance.now();
   /** For the deadline wheel: the earliest deadline it is watched for, cluster time; 0 = not watched. */

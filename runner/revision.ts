@@ -16,6 +16,7 @@ import type { Kinds } from './isolate/kinds.ts';
 import type { Replies } from './replies.ts';
 import type { GuestServices } from './services/guest-services.ts';
 import type { WorkerBudget } from './worker-budget.ts';
+import type { Quarantine } from './worker-pool.ts';
 import { workerSpecOf } from './worker-spec.ts';
 
 /** What all revisions of a runner share. */
@@ -105,8 +106,12 @@ export class Revision implements Closable {
     return this.#opened?.dispatch.inFlight ?? 0;
   }
 
+  get #quarantine(): Quarantine | undefined {
+    return this.#opened?.dispatch.host.quarantine;
+  }
+
   get state(): HeldRevision['state'] {
-    if (this.#failure !== undefined || this.#opened?.dispatch.host.failure !== undefined) return 'failed';
+    if (this.#failure !== undefined || this.#quarantine !== undefined) return 'failed';
     return this.#consumer === undefined ? 'loading' : 'ready';
   }
 
@@ -116,7 +121,8 @@ export class Revision implements Closable {
   }
 
   describe(): HeldRevision {
-    const error = this.#failure ?? this.#opened?.dispatch.host.failure;
+    const quarantine = this.#quarantine;
+    const error = this.#failure ?? quarantine?.error;
     return {
       bundle: this.bundle,
       revision: this.revision,
@@ -124,6 +130,7 @@ export class Revision implements Closable {
       workers: this.workers,
       inFlight: this.inFlight,
       ...(error === undefined ? {} : { error: errorOf(error) }),
+      ...(quarantine === undefined ? {} : { since: quarantine.since, retryAt: quarantine.retryAt }),
     };
   }
 
@@ -224,7 +231,7 @@ export class Revision implements Closable {
   async #adjustConsumer(): Promise<void> {
     if (this.#opened === undefined || !this.#isUp) return;
     const { dispatch, record } = this.#opened;
-    const wantsCalls = dispatch.host.failure === undefined && !this.#stop.signal.aborted;
+    const wantsCalls = dispatch.host.quarantine === undefined && !this.#stop.signal.aborted;
     if (wantsCalls && this.#consumer === undefined) await this.#consume(dispatch, record);
     if (!wantsCalls && this.#consumer !== undefined) {
       const consumer = this.#consumer;

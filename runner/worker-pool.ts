@@ -11,8 +11,20 @@ import type { WorkerBudget } from './worker-budget.ts';
 const STEADY_MS = 10_000;
 /** Crashes in a row that are answered with a new worker at once. */
 const QUICK_RESTARTS = 3;
-/** Crashes in a row after which a revision without workers counts as failed. */
+/** Crashes in a row after which a revision without workers is in quarantine. */
 const QUARANTINE_CRASHES = 5;
+/** The wait before the first later worker, doubling up to the cap: half of it for certain, half of it by chance. */
+const RESTART_MS = 400;
+const RESTART_CAP_MS = 30_000;
+
+/** Why no worker of a revision stays alive, while that is so. */
+export interface Quarantine {
+  readonly error: FuncatronError;
+  /** Unix ms of the first crash that led into it; it stays when a worker came up meanwhile and crashed again. */
+  readonly since: number;
+  /** Unix ms at which the next worker is started. */
+  readonly retryAt: number;
+}
 
 /** What a pool tells its host. */
 export interface PoolEvents extends Pick<WorkerEvents, 'onLog' | 'onOperation'> {
@@ -38,7 +50,9 @@ export interface PoolOptions {
 
 /**
  * The workers of one revision: started on demand, replaced when they die or are retired. After several crashes in a
- * row each replacement waits longer; while none is left and that goes on, `failure` says why.
+ * row each replacement waits longer; while none is left and that goes on, the revision is in `quarantine`. A worker that
+ * had answered and died with a call begins the row anew: that call is to blame, and the others of its bundle shall not
+ * wait for it.
  */
 export class WorkerPool implements Closable {
   readonly #options: PoolOptions;
@@ -48,8 +62,9 @@ export class WorkerPool implements Closable {
   #crashes = 0;
   #isStarting = false;
   #closing: Promise<void> | undefined;
-  /** Why no worker stays alive, while that is so. */
-  failure: FuncatronError | undefined;
+  #failure: FuncatronError | undefined;
+  #failedSince = 0;
+  #retryAt = 0;
   /** Workers that were started because one before them died or was retired. */
   restarts = 0;
 
@@ -61,6 +76,11 @@ export class WorkerPool implements Closable {
   /** Those that start, serve, or retire. */
   get all(): ReadonlySet<HostedWorker> {
     return this.#workers;
+  }
+
+  get quarantine(): Quarantine | undefined {
+    const error = this.#failure;
+    return error === undefined ? undefined : { error, since: this.#failedSince, retryAt: this.#retryAt };
   }
 
   /** How many take calls. */
@@ -82,7 +102,9 @@ export class WorkerPool implements Closable {
     if (this.#isStarting || this.#stop.signal.aborted || ready >= workersMax) return;
     if (ready > 0 && budget.isSpent) return;
     this.#isStarting = true;
-    await delay(this.#restartDelayMs(), this.#stop.signal);
+    const waitMs = this.#restartDelayMs();
+    this.#retryAt = Date.now() + waitMs;
+    await delay(waitMs, this.#stop.signal);
     try {
       if (!this.#stop.signal.aborted) await this.#start();
       this.#isStarting = false;
@@ -125,7 +147,9 @@ export class WorkerPool implements Closable {
   }
 
   #restartDelayMs(): number {
-    return this.#crashes <= QUICK_RESTARTS ? 0 : backoffMs(this.#crashes - QUICK_RESTARTS, 200, 30_000);
+    const late = this.#crashes - QUICK_RESTARTS - 1;
+    if (late < 0) return 0;
+    return Math.min(RESTART_CAP_MS, RESTART_MS * 2 ** late) / 2 + backoffMs(late, RESTART_MS / 2, RESTART_CAP_MS / 2);
   }
 
   async #start(): Promise<void> {
@@ -147,7 +171,7 @@ export class WorkerPool implements Closable {
     }
     if (this.#stop.signal.aborted) return worker.isolate.close();
     if (!worker.becomeReady()) throw new FuncatronError('DEPLOY_FAILED', 'the worker died as soon as it had started');
-    this.failure = undefined;
+    this.#failure = undefined;
     log.debug({ worker: worker.isolate.id, workerPid: worker.isolate.pid }, 'worker ready');
     events.onReady();
     if (this.ready < workersMin) setImmediate(() => void this.startAnother());
@@ -161,7 +185,9 @@ export class WorkerPool implements Closable {
     this.#forget(worker);
     if (exit.reason !== 'closed' && !wasStarting && !this.#stop.signal.aborted) {
       this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');
-      this.#crashes = performance.now() - worker.startedAt > STEADY_MS ? 1 : this.#crashes + 1;
+      const isSteady = performance.now() - worker.startedAt > STEADY_MS || (worker.hasAnswered && calls.length > 0);
+      this.#crashes = isSteady ? 1 : this.#crashes + 1;
+      if (isSteady || this.#crashes === 1) this.#failedSince = Date.now();
       this.restarts++;
       this.#replace(new FuncatronError('FUNC_CRASHED', `the worker died (${exit.reason}): ${exit.detail}`));
     }
@@ -169,7 +195,7 @@ export class WorkerPool implements Closable {
   }
 
   #replace(error: FuncatronError): void {
-    if (this.ready === 0 && this.#crashes >= QUARANTINE_CRASHES) this.failure = error;
+    if (this.ready === 0 && this.#crashes >= QUARANTINE_CRASHES) this.#failure = error;
     void this.startAnother();
     this.#events.onChange();
   }

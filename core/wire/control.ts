@@ -82,6 +82,9 @@ export interface HeldRevision {
   readonly inFlight: number;
   /** Why it failed, in the func's own words where it was the func; `hint` says what to do about it. */
   readonly error?: { readonly code: string; readonly message: string; readonly hint?: string };
+  /** When failed: unix ms since when, and of the next attempt, on the runner's clock. */
+  readonly since?: number;
+  readonly retryAt?: number;
 }
 
 export interface FrontendReport extends ReportBase {

@@ -100,6 +100,8 @@ function isHeldRevision(value: unknown): boolean {
     (value['state'] === 'loading' || value['state'] === 'ready' || value['state'] === 'failed') &&
     isCount(value['workers']) &&
     isCount(value['inFlight']) &&
+    (value['since'] === undefined || isTime(value['since'])) &&
+    (value['retryAt'] === undefined || isTime(value['retryAt'])) &&
     (value['error'] === undefined ||
       (isRecord(value['error']) && isText(value['error']['code']) && isText(value['error']['message'])))
   );

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 /**
  * The channel between a runner and a worker's process: frames over one duplex socket (fd 3 of the child).
@@ -14,7 +14,10 @@ export const FRAME_HEADER_BYTES = 5;
 
 /** Kinds of frames; the arrow says who sends them (r = runner, c = child). Integers are big-endian, JSON is UTF-8. */
 export const FrameKind = {
-  /** r→c: a seed of 32 bytes, u32 length of a `LoadSpec` as JSON, the JSON, then the text of the bundle. */
+  /**
+   * r→c: a seed of 32 bytes, u32 length of a `LoadSpec` as JSON, the JSON, V8's code cache of the bundle as long as the
+   * spec says, then the text of the bundle. A cache that V8 refuses only costs time.
+   */
   load: 1,
   /** c→r: loaded, `init` passed; no payload. */
   ready: 2,
@@ -40,6 +43,11 @@ export const FrameKind = {
   close: 12,
   /** c→r: the process is up and holds no bundle yet: the moment to measure and limit its memory. */
   hello: 13,
+  /**
+   * c→r: V8's code cache of the bundle, for the next worker that loads the same one: at most once, a little after `ready`,
+   * and only when none was given or V8 refused it. At most `CODE_CACHE_BYTES`; comes from a stranger.
+   */
+  cache: 14,
   /** Reserved for streamed bodies. */
   streamData: 16,
   streamCredit: 17,
@@ -64,7 +72,7 @@ export interface ChannelEvents {
 
 /** Frames over a socket: coalesced per turn of the event loop, control frames first, every frame bounded. */
 export class Channel {
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   readonly #events: ChannelEvents;
   readonly #maxFrameBytes: number;
   #control: Buffer[] = [];
@@ -78,7 +86,7 @@ export class Channel {
   #ended = false;
 
   /** @param maxFrameBytes longest payload accepted from the other side; a longer one ends the channel */
-  constructor(socket: Socket, maxFrameBytes: number, events: ChannelEvents) {
+  constructor(socket: Duplex, maxFrameBytes: number, events: ChannelEvents) {
     this.#socket = socket;
     this.#maxFrameBytes = maxFrameBytes;
     this.#events = events;

@@ -15,6 +15,7 @@ import { runTimer } from './guest/timers.ts';
  */
 export const guest: Guest = {
   shared,
+  promises: Promise.prototype,
   setup(json, unixMs) {
     const spec = JSON.parse(json) as LoadSpec;
     setTimeOrigin(unixMs);

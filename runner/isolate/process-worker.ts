@@ -4,7 +4,7 @@ import { within } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
 import { type LoadSpec, SEED_BYTES } from './bridge.ts';
 import { FrameKind } from './channel.ts';
-import { type Child, gone } from './child.ts';
+import { gone, type WorkerChild } from './child.ts';
 import type { Worker, WorkerEvents, WorkerExit, WorkerSpec } from './isolate.ts';
 import { residentLimit } from './launch.ts';
 import type { MemoryWatch } from './memory-watch.ts';
@@ -17,7 +17,7 @@ const CLOSE_MS = 2_000;
 
 export interface ProcessWorkerOptions {
   /** Up, and nobody else's. */
-  readonly child: Child;
+  readonly child: WorkerChild;
   readonly spec: WorkerSpec;
   readonly events: WorkerEvents;
   readonly watch: MemoryWatch;
@@ -35,7 +35,7 @@ export class ProcessWorker implements Worker {
   /** Settles when the first call can be sent; rejects with DEPLOY_FAILED after the process is gone. */
   readonly started: Promise<void>;
   readonly #options: ProcessWorkerOptions;
-  readonly #child: Child;
+  readonly #child: WorkerChild;
   readonly #operations: Operations;
   readonly #workerLog: WorkerLog;
   readonly #mapPositions: MapPositions;
@@ -147,6 +147,8 @@ export class ProcessWorker implements Worker {
         return this.#onStarted(undefined);
       case FrameKind.failed:
         return this.#onStarted(payload);
+      case FrameKind.cache:
+        return this.#options.events.onCodeCache?.(payload);
       case FrameKind.hello:
         return; // It is up, and said so before.
       default:
@@ -166,13 +168,26 @@ export class ProcessWorker implements Worker {
   }
 }
 
-/** See `FrameKind.load`: a seed of the guest's random generator, the spec, the bundle. */
+/** See `FrameKind.load`: a seed of the guest's random generator, the spec, the code cache, the bundle. */
 function loadFrame(spec: WorkerSpec): Buffer[] {
-  const { bundle, revision, operations, config, services, secrets = {}, stackTraces } = spec;
-  const loadSpec: LoadSpec = { bundle, revision, operations, config, services, secrets, stackTraces };
+  const { bundle, revision, operations, config, services, secrets = {}, stackTraces, state = 'kept' } = spec;
+  const { codeCache = EMPTY } = spec;
+  const loadSpec: LoadSpec = {
+    bundle,
+    revision,
+    operations,
+    config,
+    services,
+    secrets,
+    stackTraces,
+    state,
+    codeCacheBytes: codeCache.length,
+  };
   const json = Buffer.from(JSON.stringify(loadSpec));
   const head = Buffer.allocUnsafe(SEED_BYTES + 4);
   randomFillSync(head, 0, SEED_BYTES);
   head.writeUInt32BE(json.length, SEED_BYTES);
-  return [head, json, Buffer.from(spec.source)];
+  return [head, json, codeCache, Buffer.from(spec.source)];
 }
+
+const EMPTY = Buffer.alloc(0);

@@ -46,6 +46,7 @@ export class WorkerHarness {
   worker!: Worker;
   readonly logs: LogLine[] = [];
   readonly operations: GuestOperation[] = [];
+  readonly codeCaches: Buffer[] = [];
   readonly frames: { readonly tag: number; readonly count: number }[] = [];
   readonly exited: Promise<WorkerExit>;
   #onExit: (exit: WorkerExit) => void = () => undefined;
@@ -66,6 +67,7 @@ export class WorkerHarness {
       this.operations.push(request);
       return this.perform(request, signal);
     },
+    onCodeCache: (cache) => this.codeCaches.push(Buffer.from(cache)),
     onExit: (exit) => {
       this.#onExit(exit);
       for (const call of this.#waiting.values()) call.reject(new Error(`the worker is gone: ${exit.reason}`));

@@ -11,14 +11,17 @@ import {
 } from '../../../core/wire/envelope.ts';
 import { Cell, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
 import type { Realm } from './realm.ts';
+import type { Realms } from './realms.ts';
 import { readBytes, writeBytes } from './window.ts';
 
 /** A call that is in the guest. */
 interface Entry {
+  /** `undefined` while it waits for one. */
+  realm: Realm | undefined;
   readonly tag: number;
   readonly id: Buffer;
-  readonly waitUs: number;
-  readonly enteredMs: number;
+  readonly receivedMs: number;
+  enteredMs: number;
   /** When its func had returned, for a call that did not wait; else 0. */
   leftMs: number;
   /** Unix ms on this machine. */
@@ -26,8 +29,25 @@ interface Entry {
   isAborted: boolean;
 }
 
-/** Sends a frame of replies. */
-type SendReplies = (tag: number, envelope: Buffer) => void;
+/** A call in the line. */
+interface Waiting {
+  readonly slot: number;
+  readonly entry: Entry;
+  readonly envelope: Envelope;
+  readonly index: number;
+}
+
+export interface CallsOptions {
+  readonly realms: Pick<Realms, 'take' | 'giveBack' | 'makeSoon'>;
+  /** Sends a frame of replies. */
+  send(tag: number, envelope: Buffer): void;
+  /** A guest is about to be entered, and has work afterwards. */
+  onWork(realm: Realm): void;
+  /** A call of the realm has its answer. */
+  onAnswered(realm: Realm): void;
+  /** Deadlines have passed outside of any frame: there may be replies to send. */
+  onWoken(): void;
+}
 
 /** A frame of replies is closed when it is this long: the broker carries them as one message. */
 const REPLIES_BYTES = 1024 * 1024;
@@ -37,22 +57,27 @@ const LONGEST_MS = 2 ** 31 - 1;
 
 /** The calls in a worker: into the guest, and their replies out of it, coalesced per tag and turn. */
 export class Calls {
-  readonly #realm: Realm;
-  readonly #send: SendReplies;
+  readonly #options: CallsOptions;
   readonly #entries: (Entry | undefined)[] = [];
   readonly #free: number[] = [];
+  /** Calls that wait for a realm; those that were answered meanwhile are passed over. */
+  #line: Waiting[] = [];
   #replies = new Map<number, ReplyRecord[]>();
   /** Calls that were cancelled before they came, as hex: cancel frames overtake calls. */
   readonly #cancelled = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #wakeAt = Infinity;
 
-  constructor(realm: Realm, send: SendReplies) {
-    this.#realm = realm;
-    this.#send = send;
+  constructor(options: CallsOptions) {
+    this.#options = options;
   }
 
-  /** Enters every call of an envelope into the guest; the guest runs up to the first `await` of each. */
+  /** Calls that wait for a realm. */
+  get waiting(): number {
+    return this.#line.length;
+  }
+
+  /** Enters every call of an envelope into its guest; the guest runs up to the first `await` of each. */
   enter(tag: number, clockOffsetMs: number, bytes: Buffer): void {
     const receivedMs = performance.now();
     const now = Date.now();
@@ -60,22 +85,69 @@ export class Calls {
     for (let index = 0; index < envelope.count; index++) {
       const deadline = envelope.deadline(index) + clockOffsetMs;
       if (deadline <= now) this.#expire(tag, envelope.id(index));
-      else this.#enter(tag, envelope, index, deadline, receivedMs);
+      else this.#accept(tag, envelope, index, deadline, receivedMs);
     }
   }
 
-  #enter(tag: number, envelope: Envelope, index: number, deadline: number, receivedMs: number): void {
-    const { guest } = this.#realm;
+  /** Realms have come up: calls that waited for one enter. */
+  resume(): void {
+    while (this.#line.length > 0) {
+      const realm = this.#options.realms.take();
+      if (realm === undefined) return;
+      const next = this.#next();
+      // Nobody waits any more: the realm stays for the next one, as clean as it is.
+      if (next === undefined) return this.#options.realms.giveBack(realm);
+      this.#enter(next.slot, next.entry, next.envelope, next.index, realm);
+    }
+  }
+
+  /** The realm for the first of the calls that wait will not come. */
+  failNext(message: string): void {
+    const next = this.#next();
+    if (next !== undefined) this.#fail(next.slot, 'FUNC_ERROR', message);
+  }
+
+  #next(): Waiting | undefined {
+    for (let next = this.#line.shift(); next !== undefined; next = this.#line.shift()) {
+      if (this.#entries[next.slot] === next.entry) return next;
+    }
+    return undefined;
+  }
+
+  #accept(tag: number, envelope: Envelope, index: number, deadline: number, receivedMs: number): void {
     const id = envelope.id(index);
-    const flags = envelope.callFlags(index);
-    const enteredMs = performance.now();
     const slot = this.#free.pop() ?? this.#entries.length;
-    const waitUs = Math.round((enteredMs - receivedMs) * 1000);
-    const entry: Entry = { tag, id, waitUs, enteredMs, leftMs: 0, deadline, isAborted: false };
+    const entry: Entry = {
+      realm: undefined,
+      tag,
+      id,
+      receivedMs,
+      enteredMs: 0,
+      leftMs: 0,
+      deadline,
+      isAborted: false,
+    };
     this.#entries[slot] = entry;
     this.#wakeBy(deadline);
+    const realm = this.#line.length > 0 ? undefined : this.#options.realms.take();
+    if (realm === undefined) {
+      this.#line.push({ slot, entry, envelope, index });
+      this.#options.realms.makeSoon();
+    } else {
+      this.#enter(slot, entry, envelope, index, realm);
+    }
+    if (this.#cancelled.size > 0 && this.#cancelled.delete(id.toString('hex'))) this.#abort(slot, 0);
+  }
+
+  #enter(slot: number, entry: Entry, envelope: Envelope, index: number, realm: Realm): void {
+    const { guest } = realm;
+    const { id } = entry;
+    const flags = envelope.callFlags(index);
+    entry.realm = realm;
+    entry.enteredMs = performance.now();
+    this.#options.onWork(realm);
     try {
-      const text = this.#passBody(envelope, index, flags);
+      const text = passBody(realm, envelope, index, flags);
       const isDone = guest.enter(
         slot,
         envelope.operation(index),
@@ -85,43 +157,30 @@ export class Calls {
         id.readInt32BE(4),
         id.readInt32BE(8),
         id.readInt32BE(12),
-        deadline,
+        entry.deadline,
         envelope.meta(index).toString(),
         text,
       );
       if (isDone === 1) entry.leftMs = performance.now();
+      else if (entry.isAborted) guest.abort(slot, 0);
     } catch {
       // Never looked at: it is a guest's value. The bootstrap catches all but an overflow and a body it has no memory for.
       this.#fail(slot, 'FUNC_ERROR', 'the func could not be run');
     }
-    if (this.#cancelled.size > 0 && this.#cancelled.delete(id.toString('hex'))) this.#abort(slot, 0);
   }
 
-  /** The body as text where it is text; else it goes through the window and the guest has it before it enters. */
-  #passBody(envelope: Envelope, index: number, flags: number): string | undefined {
-    if (envelope.bodyBytes(index) === 0) return undefined;
-    const body = envelope.body(index);
-    if ((flags & CallFlag.text) !== 0) {
-      const text = body.toString();
-      // U+FFFD stands for malformed bytes, or for itself; looking for it costs nothing in a string of one-byte characters.
-      if (!text.includes('\ufffd') || isUtf8(body)) return text;
-    }
-    writeBytes(this.#realm, body);
-    return undefined;
-  }
-
-  /** Takes over a reply that the guest has just handed out. */
-  takeReply(text: string): void {
-    const { cells, guest } = this.#realm;
+  /** Takes over a reply that a guest has just handed out. */
+  takeReply(realm: Realm, text: string): void {
+    const { cells, guest } = realm;
     const slot = cells[Cell.id] ?? -1;
     const entry = this.#entries[slot];
-    if (entry === undefined) return;
+    if (entry === undefined || entry.realm !== realm) return;
     if (cells[Cell.out] === Out.failure) {
       const code = FAILURES[cells[Cell.status] ?? 0] ?? 'FUNC_ERROR';
       this.#put(slot, entry, ERRORS[code].status, ReplyFlag.failed, '', text);
       return;
     }
-    const body = readBytes(this.#realm) ?? text;
+    const body = readBytes(realm) ?? text;
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
     if (length > REPLY_BYTES) {
       this.#fail(slot, 'RESPONSE_TOO_LARGE', `a reply of ${length} bytes is longer than ${REPLY_BYTES}`);
@@ -165,18 +224,17 @@ export class Calls {
     for (let index = 0; index < records.length; index++) {
       bytes += RECORD_BYTES + (records[index]?.meta.length ?? 0) + (records[index]?.body?.length ?? 0);
       if (bytes < REPLIES_BYTES) continue;
-      this.#send(tag, encodeReplies(records.slice(start, index + 1)));
+      this.#options.send(tag, encodeReplies(records.slice(start, index + 1)));
       start = index + 1;
       bytes = 0;
     }
-    if (start === 0) this.#send(tag, encodeReplies(records));
-    else if (start < records.length) this.#send(tag, encodeReplies(records.slice(start)));
+    if (start === 0) this.#options.send(tag, encodeReplies(records));
+    else if (start < records.length) this.#options.send(tag, encodeReplies(records.slice(start)));
   }
 
   #expire(tag: number, id: Buffer): void {
-    const body = failure('TIMEOUT', 'the deadline had passed before the func started');
     const { status } = ERRORS.TIMEOUT;
-    this.#add(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body });
+    this.#add(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body: TOO_LATE });
   }
 
   #fail(slot: number, code: 'FUNC_ERROR' | 'RESPONSE_TOO_LARGE', message: string): void {
@@ -189,9 +247,12 @@ export class Calls {
   #put(slot: number, entry: Entry, status: number, flags: number, meta: string, body: Buffer | string): void {
     this.#entries[slot] = undefined;
     this.#free.push(slot);
-    const leftMs = entry.leftMs === 0 ? performance.now() : entry.leftMs;
-    const funcUs = Math.round((leftMs - entry.enteredMs) * 1000);
-    this.#add(entry.tag, { id: entry.id, status, flags, waitUs: entry.waitUs, funcUs, meta, body });
+    const now = performance.now();
+    const enteredMs = entry.enteredMs === 0 ? now : entry.enteredMs;
+    const waitUs = Math.round((enteredMs - entry.receivedMs) * 1000);
+    const funcUs = Math.round(((entry.leftMs === 0 ? now : entry.leftMs) - enteredMs) * 1000);
+    this.#add(entry.tag, { id: entry.id, status, flags, waitUs, funcUs, meta, body });
+    if (entry.realm !== undefined) this.#options.onAnswered(entry.realm);
   }
 
   #add(tag: number, record: ReplyRecord): void {
@@ -213,28 +274,47 @@ export class Calls {
     let next = Infinity;
     for (const [slot, entry] of this.#entries.entries()) {
       if (entry === undefined || entry.isAborted) continue;
-      if (entry.deadline <= now) this.#abort(slot, 1);
+      if (entry.deadline <= now) this.#expireAt(slot, entry);
       else next = Math.min(next, entry.deadline);
     }
     this.#wakeAt = Infinity;
     this.#wakeBy(next);
-    this.onAborted();
+    this.#options.onWoken();
+  }
+
+  #expireAt(slot: number, entry: Entry): void {
+    if (entry.realm !== undefined) return this.#abort(slot, 1);
+    this.#put(slot, entry, ERRORS.TIMEOUT.status, ReplyFlag.failed, '', TOO_LATE);
   }
 
   #abort(slot: number, why: 0 | 1): void {
     const entry = this.#entries[slot];
     if (entry === undefined || entry.isAborted) return;
     entry.isAborted = true;
+    if (entry.realm === undefined) return;
+    this.#options.onWork(entry.realm);
     try {
-      this.#realm.guest.abort(slot, why);
+      entry.realm.guest.abort(slot, why);
     } catch {
       // A guest's value, never looked at; the call goes on without its signal.
     }
   }
-
-  /** Called after deadlines have aborted calls outside of any frame: the guest has work. */
-  onAborted: () => void = () => undefined;
 }
+
+/** The body as text where it is text; else it goes through the window and the guest has it before it enters. */
+function passBody(realm: Realm, envelope: Envelope, index: number, flags: number): string | undefined {
+  if (envelope.bodyBytes(index) === 0) return undefined;
+  const body = envelope.body(index);
+  if ((flags & CallFlag.text) !== 0) {
+    const text = body.toString();
+    // U+FFFD stands for malformed bytes, or for itself; looking for it costs nothing in a string of one-byte characters.
+    if (!text.includes('\ufffd') || isUtf8(body)) return text;
+  }
+  writeBytes(realm, body);
+  return undefined;
+}
+
+const TOO_LATE = failure('TIMEOUT', 'the deadline had passed before the func started');
 
 function failure(code: FailedReply['code'], message: string): string {
   return JSON.stringify({ code, message } satisfies FailedReply);

@@ -1,4 +1,5 @@
-import { type Channel, FrameKind } from '../channel.ts';
+import { FrameKind } from '../channel.ts';
+import type { BundleHostOptions } from './bundle-host.ts';
 
 /** Above this the runner reads too slowly: lines wait. */
 const BACKLOG_BYTES = 1024 * 1024;
@@ -8,13 +9,13 @@ const RETRY_MS = 20;
 
 /** Log lines on their way to the runner, one frame a turn. */
 export class LogLines {
-  readonly #channel: Channel;
+  readonly #options: Pick<BundleHostOptions, 'send' | 'backlogBytes'>;
   #lines: string[] = [];
   #dropped = 0;
   #isWaiting = false;
 
-  constructor(channel: Channel) {
-    this.#channel = channel;
+  constructor(options: Pick<BundleHostOptions, 'send' | 'backlogBytes'>) {
+    this.#options = options;
   }
 
   /** Takes a line as JSON. */
@@ -31,14 +32,14 @@ export class LogLines {
   /** Sends what there is, or tries again a little later. */
   flush(): void {
     if (this.#lines.length === 0) return;
-    if (this.#channel.backlogBytes > BACKLOG_BYTES) {
+    if (this.#options.backlogBytes() > BACKLOG_BYTES) {
       if (!this.#isWaiting) setTimeout(() => this.#tryAgain(), RETRY_MS);
       this.#isWaiting = true;
       return;
     }
     const json = `[${this.#lines.join(',')}]`;
     this.#lines = [];
-    this.#channel.send(FrameKind.log, Buffer.from(json));
+    this.#options.send(FrameKind.log, Buffer.from(json));
     if (this.#dropped === 0) return;
     const dropped = this.#dropped;
     this.#dropped = 0;

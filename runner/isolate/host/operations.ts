@@ -1,6 +1,8 @@
 import type { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
-import { type Channel, FrameKind } from '../channel.ts';
+import { MAX_OPERATIONS } from '../bridge.ts';
+import { FrameKind } from '../channel.ts';
+import type { SendFrame } from './bundle-host.ts';
 import type { Realm } from './realm.ts';
 import { readBytes, writeBytes } from './window.ts';
 
@@ -11,66 +13,90 @@ const DIGESTS: Readonly<Record<string, string>> = {
   'SHA-512': 'sha512',
 };
 
-/** What the guest asks for: passed on to the runner, but for digests, which need nothing but this process. */
-export class Operations {
-  readonly #realm: Realm;
-  readonly #channel: Channel;
-  readonly #onSettled: () => void;
+/** An operation the runner works on; every realm counts its own from 1. */
+interface Pending {
+  readonly realm: Realm;
+  readonly id: number;
+}
 
-  /** @param onSettled called when an operation ended here: the guest has work */
-  constructor(realm: Realm, channel: Channel, onSettled: () => void) {
-    this.#realm = realm;
-    this.#channel = channel;
+/** What guests ask for: passed on to the runner, but for digests, which need nothing but this process. */
+export class Operations {
+  readonly #send: SendFrame;
+  readonly #onSettled: (realm: Realm) => void;
+  readonly #pending = new Map<number, Pending>();
+  #lastId = 0;
+
+  /** @param onSettled called when an operation ended: its guest has work */
+  constructor(send: SendFrame, onSettled: (realm: Realm) => void) {
+    this.#send = send;
     this.#onSettled = onSettled;
   }
 
   /** Takes over an operation that the guest has just handed out, as the JSON of `{name, args}`. */
-  begin(id: number, json: string): void {
-    const bytes = readBytes(this.#realm) ?? Buffer.alloc(0);
+  begin(realm: Realm, id: number, json: string): void {
+    const bytes = readBytes(realm) ?? EMPTY;
+    if (json.startsWith('{"name":"digest"')) return this.#digest(realm, id, json, bytes);
+    if (this.#pending.size >= MAX_OPERATIONS) {
+      return this.#refuse(realm, id, 'SERVICE_BUSY', `more than ${MAX_OPERATIONS} operations are pending`);
+    }
     const text = Buffer.from(json);
-    if (json.startsWith('{"name":"digest"')) return this.#digest(id, json, bytes);
     const head = Buffer.allocUnsafe(8);
-    head.writeUInt32BE(id, 0);
+    this.#lastId = (this.#lastId + 1) >>> 0;
+    this.#pending.set(this.#lastId, { realm, id });
+    head.writeUInt32BE(this.#lastId, 0);
     head.writeUInt32BE(text.length, 4);
-    this.#channel.send(FrameKind.op, head, text, bytes);
+    this.#send(FrameKind.op, head, text, bytes);
   }
 
   /** Tells the runner that the guest gave an operation up. */
-  abandon(id: number): void {
-    const frame = Buffer.allocUnsafe(4);
-    frame.writeUInt32BE(id);
-    this.#channel.send(FrameKind.cancel, frame);
+  abandon(realm: Realm, id: number): void {
+    for (const [number, pending] of this.#pending) {
+      if (pending.realm === realm && pending.id === id) return this.#giveUp(number);
+    }
   }
 
-  /** Passes a result frame of the runner's on to the guest. */
+  /** Gives up all of a realm that is dropped. */
+  abandonAll(realm: Realm): void {
+    for (const [number, pending] of this.#pending) if (pending.realm === realm) this.#giveUp(number);
+  }
+
+  /** Passes a result frame of the runner's on to the guest that waits for it. */
   settle(frame: Buffer): void {
+    const number = frame.readUInt32BE(0);
+    const pending = this.#pending.get(number);
+    if (pending === undefined) return;
+    this.#pending.delete(number);
     const jsonEnd = 9 + frame.readUInt32BE(5);
-    this.#end(frame.readUInt32BE(0), frame[4] ?? 0, frame.toString('utf8', 9, jsonEnd), frame.subarray(jsonEnd));
+    const json = frame.toString('utf8', 9, jsonEnd);
+    this.#end(pending.realm, pending.id, frame[4] ?? 0, json, frame.subarray(jsonEnd));
   }
 
-  #end(id: number, done: number, json: string, bytes: Buffer): void {
+  #giveUp(number: number): void {
+    this.#pending.delete(number);
+    const frame = Buffer.allocUnsafe(4);
+    frame.writeUInt32BE(number);
+    this.#send(FrameKind.cancel, frame);
+  }
+
+  #end(realm: Realm, id: number, done: number, json: string, bytes: Buffer): void {
     try {
-      if (bytes.length > 0) writeBytes(this.#realm, bytes);
-      this.#realm.guest.settle(id, done, json);
+      if (bytes.length > 0) writeBytes(realm, bytes);
+      realm.guest.settle(id, done, json);
     } catch {
       // A guest's value, never looked at: what it means to the guest, the guest decides.
     }
+    this.#onSettled(realm);
   }
 
-  #digest(id: number, json: string, bytes: Buffer): void {
+  #refuse(realm: Realm, id: number, code: string, message: string): void {
+    this.#end(realm, id, 0, JSON.stringify({ code, message }), EMPTY);
+  }
+
+  #digest(realm: Realm, id: number, json: string, bytes: Buffer): void {
     const { args } = JSON.parse(json) as { args: { algorithm?: unknown } };
     const algorithm = DIGESTS[String(args.algorithm)];
-    if (algorithm === undefined) {
-      this.#end(
-        id,
-        0,
-        JSON.stringify({ code: 'NOT_SUPPORTED', message: `no digest ${String(args.algorithm)}` }),
-        EMPTY,
-      );
-    } else {
-      this.#end(id, 1, '{}', hasher()(algorithm).update(bytes).digest());
-    }
-    this.#onSettled();
+    if (algorithm === undefined) this.#refuse(realm, id, 'NOT_SUPPORTED', `no digest ${String(args.algorithm)}`);
+    else this.#end(realm, id, 1, '{}', hasher()(algorithm).update(bytes).digest());
   }
 }
 

@@ -32,7 +32,13 @@ const MAX_HTTP_TIMEOUT_MS = 900_000;
 const NAME_LENGTH = 63;
 const DEFAULT_MAX_WORKERS = 2;
 /** Calls at once in one worker, where the runtime is not made for as many as the schema says. */
-const CONCURRENCY: Partial<Record<Manifest['runtime'], number>> = { http: 1, default: 4 };
+const CONCURRENCY: Partial<Record<Manifest['runtime'], number>> = { http: 1, default: 4, python: 1 };
+
+/** Keys that only some runtimes know what to do with. */
+const KEYS_OF: Readonly<Record<string, readonly Manifest['runtime'][]>> = {
+  permissions: ['node'],
+  services: ['js', 'node'],
+};
 
 let settings: SettingsReader | undefined;
 
@@ -65,11 +71,11 @@ export function readManifest(document: JsonObject): ManifestReading {
   }
   const runtime = memberOf(value, 'runtime') as Manifest['runtime'];
   const written = objectAt(document, EXTENSION);
-  problems.push(...problemsOfProgram(runtime, written));
+  problems.push(...problemsOfProgram(runtime, written), ...problemsOfKeys(runtime, written));
   const manifest: Manifest = {
     name,
     runtime,
-    entry: textAt(value, 'entry') ?? 'index.ts',
+    entry: textAt(written, 'entry') ?? (runtime === 'python' ? 'main:handler' : 'index.ts'),
     isolation: memberOf(value, 'isolation') as Manifest['isolation'],
     memoryMb: numberAt(value, 'memoryMb', 0),
     concurrency: numberAt(written, 'concurrency', CONCURRENCY[runtime] ?? numberAt(value, 'concurrency', 1)),
@@ -84,13 +90,6 @@ export function readManifest(document: JsonObject): ManifestReading {
     stackTraces: memberOf(value, 'stackTraces') === true,
     permissions: permissionsAt(value),
   };
-  if (manifest.runtime !== 'node' && Object.keys(objectAt(objectAt(document, EXTENSION), 'permissions')).length > 0) {
-    problems.push({
-      message: `permissions mean nothing to runtime ${manifest.runtime}`,
-      pointer: pointerTo('', EXTENSION, 'permissions'),
-      hint: 'Remove them; only the node runtime has permissions to give.',
-    });
-  }
   return {
     manifest,
     host: textAt(value, 'host') ?? textAt(document, 'host'),
@@ -158,6 +157,15 @@ function slug(title: string): string {
 function numberAt(value: JsonObject, key: string, otherwise: number): number {
   const number = memberOf(value, key);
   return typeof number === 'number' ? number : otherwise;
+}
+
+function problemsOfKeys(runtime: Manifest['runtime'], written: JsonObject): Problem[] {
+  return Object.entries(KEYS_OF).flatMap(([key, runtimes]) => {
+    if (runtimes.includes(runtime) || Object.keys(objectAt(written, key)).length === 0) return [];
+    const message = `${key} mean nothing to runtime ${runtime}`;
+    const hint = `Remove them; ${runtimes.join(' and ')} bundles have ${key}.`;
+    return [{ message, pointer: pointerTo('', EXTENSION, key), hint }];
+  });
 }
 
 function permissionsAt(value: JsonObject): Permissions {

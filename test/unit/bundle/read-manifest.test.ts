@@ -91,15 +91,12 @@ describe('core/bundle/read-manifest', () => {
   });
 
   const later: readonly (readonly [string, object, string])[] = [
-    ['runtime', { runtime: 'python' }, '/x-funcatron/runtime runtime python'],
     ['isolation', { isolation: 'thread' }, '/x-funcatron/isolation isolation thread'],
     ['secrets', { secrets: ['A'] }, '/x-funcatron/secrets secrets'],
     ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
     ['providers', { providers: {} }, '/x-funcatron/providers providers'],
-    ['idleTimeoutS', { idleTimeoutS: 5 }, '/x-funcatron/idleTimeoutS idleTimeoutS 5'],
     ['state', { state: 'fresh' }, '/x-funcatron/state state fresh'],
     ['direct', { direct: true }, '/x-funcatron/direct direct'],
-    ['workers.min 0', { workers: { min: 0 } }, '/x-funcatron/workers/min workers.min 0'],
     [
       'a service of another type',
       { services: { db: { type: 'postgres' } } },
@@ -112,10 +109,26 @@ describe('core/bundle/read-manifest', () => {
     });
   }
 
-  it('refuses permissions where the runtime has none to give', () => {
+  it('refuses keys that mean nothing to the runtime', () => {
     assert.deepEqual(problemsOf({ permissions: { net: true } }), [
       '/x-funcatron/permissions permissions mean nothing to runtime js',
     ]);
+    assert.deepEqual(problemsOf({ runtime: 'python', services: { kv: { type: 'kv' } } }), [
+      '/x-funcatron/services services mean nothing to runtime python',
+    ]);
+  });
+
+  it('takes the permissions of a node bundle, and denies what is not declared', () => {
+    const permissions = { fs: { read: ['/data/*'] }, child: true };
+    const { manifest, problems } = readManifest({ info: INFO, 'x-funcatron': { runtime: 'node', permissions } });
+    assert.deepEqual(problems, []);
+    assert.deepEqual(manifest.permissions, { net: false, fs: { read: ['/data/*'], write: [] }, child: true });
+    assert.deepEqual(problemsOf({ runtime: 'node', permissions: { fs: { read: ['data'] } } }).length, 1);
+  });
+
+  it('gives a python bundle one call at a time, and an entry of its own', () => {
+    const { manifest } = readManifest({ info: INFO, 'x-funcatron': { runtime: 'python' } });
+    assert.deepEqual([manifest.entry, manifest.concurrency], ['main:handler', 1]);
   });
 
   it('refuses values out of bounds and of the wrong kind, each at its pointer', () => {

@@ -1,0 +1,73 @@
+import { realpath } from 'node:fs/promises';
+import type { Runtime } from '../../core/bundle/manifest.ts';
+import { FuncatronError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import { Child } from '../isolate/child.ts';
+import type { IsolateKind, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
+import { launchProgram, type Walls } from '../isolate/launch.ts';
+import { MemoryWatch } from '../isolate/memory-watch.ts';
+import { ProcessWorker } from '../isolate/process-worker.ts';
+import { findInside, openWalls, refuseUnbuilt } from '../isolate/process.ts';
+import { startError } from '../isolate/start-failure.ts';
+import { endGroupWith } from './process-group.ts';
+import { logOutput } from './program-output.ts';
+
+export interface RuntimeOptions {
+  readonly log: Log;
+  /** Folder of what runs inside workers; default: `dist/inside` of this package. */
+  readonly insideDir?: string;
+  /** Added to the priority number of every worker, so that the runner answers while they compute. */
+  readonly niceness?: number;
+}
+
+/** What sets one of these runtimes apart. */
+export interface FramedRuntime {
+  readonly name: Runtime;
+  /** The file of `insideDir` that speaks frames. */
+  readonly wrapper: string;
+  /** The command line of a worker that runs a bundle. @throws INVALID_BUNDLE when this machine cannot run it */
+  command(wrapper: string, spec: WorkerSpec, folder: string): readonly string[];
+}
+
+/**
+ * A runtime in which a wrapper of ours loads the bundle's files and speaks the frames of the `js` isolate (channel.ts) on
+ * fd 3: calls in batches, replies unopened, ping, cancel. What the bundle prints goes to its log.
+ */
+export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOptions): IsolateKind {
+  const { log, insideDir = findInside(), niceness = 10 } = options;
+  const watch = new MemoryWatch();
+  let walls: Promise<Walls> | undefined;
+
+  function launch(found: Walls, spec: WorkerSpec, folder: string, events: WorkerEvents): Child {
+    const command = runtime.command(`${insideDir}/${runtime.wrapper}`, spec, folder);
+    const stdio = ['ignore', 'pipe', 'pipe', 'pipe'] as const;
+    const child = launchProgram(found, command, { cwd: folder, stdio: [...stdio], niceness });
+    endGroupWith(child);
+    logOutput(child.stdout, 'info', events);
+    logOutput(child.stderr, 'warn', events);
+    return new Child(child, spec.memoryMb, spec.startTimeoutMs, found);
+  }
+
+  return {
+    name: runtime.name,
+    async start(spec, events) {
+      refuseUnbuilt(insideDir, runtime.wrapper);
+      if (spec.folder === undefined) {
+        throw new FuncatronError('INVALID_BUNDLE', `bundle ${spec.bundle} has no files for runtime ${runtime.name}`);
+      }
+      walls ??= openWalls(log);
+      // Stacks and permissions name real paths.
+      const [found, folder] = await Promise.all([walls, realpath(spec.folder)]);
+      const child = launch(found, spec, folder, events);
+      try {
+        await child.up;
+        const worker = new ProcessWorker({ child, spec, events, watch, log });
+        await worker.started;
+        return worker;
+      } catch (cause) {
+        child.end('killed', 'it did not start');
+        throw startError(spec, cause);
+      }
+    },
+  };
+}

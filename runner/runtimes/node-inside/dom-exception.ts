@@ -1,0 +1,2 @@
+/** Node's own, in place of the guest's. */
+export const { DOMException } = globalThis;

@@ -1,0 +1,523 @@
+"""Runs the funcs of a Python bundle: python3 wrapper.py FOLDER ENTRY CONCURRENCY
+
+One process, one worker. It reads frames on fd 3 (runner/isolate/channel.ts says how they look), calls the handlers as
+Nuclio spells them, handler(context, event), and writes the replies back. Standard library only, Python 3.9 and later.
+
+The event loop runs everything, a plain handler too: while that one runs nothing is read, so the runner notices one
+that hangs by the ping it does not answer.
+"""
+
+import asyncio
+import contextvars
+import datetime
+import importlib
+import inspect
+import json
+import os
+import re
+import socket
+import struct
+import sys
+import time
+import traceback
+import types
+import uuid
+
+# Frames: u32 length, u8 kind, payload. Integers are big-endian.
+LOAD, READY, FAILED, CALLS, REPLIES, LOG, CANCEL, PING, PONG, CLOSE, HELLO = 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13
+FRAME = struct.Struct(">IB")
+SEED_BYTES = 32
+# An envelope: version, kind, count; then fixed-size records; then for each its meta and its body.
+ENVELOPE = struct.Struct(">BBH")
+CALL = struct.Struct(">16sdHBBII")
+REPLY = struct.Struct(">16sHBBIIII")
+KIND_REPLIES = 2
+FLAG_EVENT = 8
+REPLY_FAILED, REPLY_JSON = 1, 2
+STATUS = {"FUNC_ERROR": 500, "INVALID_RESPONSE": 502, "RESPONSE_TOO_LARGE": 502, "TIMEOUT": 504}
+
+MAX_REPLY_BYTES = 1024 * 1024
+MAX_HEADERS_CHARS = 32 * 1024
+MAX_LOG_CHARS = 8 * 1024
+LEVELS = ("debug", "info", "warn", "error")
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+# They belong to one connection, or are made from the body. RFC 9110 section 7.6.1.
+DROPPED_HEADERS = frozenset(
+    "connection content-length keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade".split()
+)
+
+# The call that runs: lines of the log name it, across every await.
+current = contextvars.ContextVar("call", default=None)
+
+
+class Refused(Exception):
+    """What a handler returned cannot be sent; code is one of STATUS."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+class Response:
+    """What a handler returns for a status, headers or a content type of its own."""
+
+    def __init__(self, headers=None, body=None, content_type=None, status_code=200):
+        self.headers = headers or {}
+        self.body = body
+        self.content_type = content_type
+        self.status_code = status_code
+
+
+class Trigger:
+    """Where an event came from: kind is http or queue."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.name = kind
+
+
+class Event:
+    """One call. body holds the bytes as they were received."""
+
+    def __init__(self, call_id, flags, attempt, meta, body):
+        self.id = call_id
+        self.body = body
+        self.size = len(body)
+        self.attempt = attempt
+        self.kind = "event" if flags & FLAG_EVENT else "call"
+        self.trigger = Trigger(meta.get("kind", "http"))
+        self.timestamp = datetime.datetime.fromtimestamp(meta.get("time", 0) / 1000, datetime.timezone.utc)
+        self.method = meta.get("method", "")
+        self.path = meta.get("path", "")
+        self.url = self.path
+        self.params = meta.get("params", {})
+        self.query = meta.get("query", {})
+        self.fields = self.query
+        self.cookies = meta.get("cookies", {})
+        self.headers = meta.get("headers", {})
+        self.content_type = self.headers.get("content-type", "")
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Logger:
+    """Lines for the bundle's log. Nuclio's *_with methods and keyword arguments become fields."""
+
+    def __init__(self, worker, level):
+        self._worker = worker
+        self._from = LEVELS.index(level) if level in LEVELS else 0
+
+    def _write(self, level, message, args, fields):
+        if LEVELS.index(level) < self._from:
+            return
+        text = str(message)
+        if args:
+            text = text % args
+        self._worker.log(level, text, fields)
+
+    def debug(self, message, *args, **fields):
+        self._write("debug", message, args, fields)
+
+    def info(self, message, *args, **fields):
+        self._write("info", message, args, fields)
+
+    def warn(self, message, *args, **fields):
+        self._write("warn", message, args, fields)
+
+    def error(self, message, *args, **fields):
+        self._write("error", message, args, fields)
+
+    warning = warn
+    debug_with, info_with, warn_with, warning_with, error_with = debug, info, warn, warn, error
+
+
+class Context:
+    """What init_context and every handler of this worker get: the same object, so user_data lives as long as the worker."""
+
+    Response = Response
+
+    def __init__(self, spec, logger):
+        self.bundle = spec["bundle"]
+        self.revision = spec["revision"]
+        self.config = spec.get("config", {})
+        self.secrets = spec.get("secrets") or {}
+        self.logger = logger
+        self.user_data = types.SimpleNamespace()
+
+
+class Operation:
+    def __init__(self, name, func):
+        self.name = name
+        self.func = func
+        self.is_async = inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))
+
+
+class Call:
+    """A call that has not been answered."""
+
+    def __init__(self, tag, call_id, operation, received):
+        self.tag = tag
+        self.id = call_id
+        self.operation = operation
+        self.received = received
+        self.entered = received
+        self.task = None
+        self.timer = None
+
+
+class Worker:
+    def __init__(self, loop, channel, folder, entry, concurrency):
+        self.loop = loop
+        self.channel = channel
+        self.folder = folder
+        self.entry = entry
+        self.concurrency = concurrency
+        self.context = None
+        self.operations = []
+        self.calls = {}
+        self.replies = {}
+        self.lines = []
+        self.has_turn = False
+        self.incoming = bytearray()
+        self.outgoing = bytearray()
+
+    # The channel.
+
+    def start(self):
+        # A fork must not hold the channel open, or speak on it.
+        os.register_at_fork(after_in_child=self.channel.close)
+        self.channel.setblocking(False)
+        self.loop.add_reader(self.channel, self.on_readable)
+        self.send(HELLO)
+
+    def on_readable(self):
+        try:
+            chunk = self.channel.recv(256 * 1024)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            os._exit(0)  # the runner is gone: there is nothing left to work for
+        self.incoming += chunk
+        at = 0
+        while len(self.incoming) - at >= FRAME.size:
+            length, kind = FRAME.unpack_from(self.incoming, at)
+            end = at + FRAME.size + length
+            if end > len(self.incoming):
+                break
+            payload = bytes(self.incoming[at + FRAME.size : end])
+            at = end
+            self.on_frame(kind, payload)
+        del self.incoming[:at]
+
+    def on_frame(self, kind, payload):
+        if kind == CALLS:
+            self.enter(payload)
+        elif kind == PING:
+            self.send(PONG)
+        elif kind == CANCEL:
+            for at in range(0, len(payload), 16):
+                self.cancel(payload[at : at + 16])
+        elif kind == LOAD:
+            length = struct.unpack_from(">I", payload, SEED_BYTES)[0]
+            spec = json.loads(payload[SEED_BYTES + 4 : SEED_BYTES + 4 + length])
+            self.loop.create_task(self.load(spec))
+        elif kind == CLOSE:
+            self.flush()
+            self.drain()
+            sys.stdout.flush()
+            os._exit(0)
+
+    def send(self, kind, payload=b""):
+        self.outgoing += FRAME.pack(len(payload), kind) + payload
+        self.write()
+
+    def write(self):
+        try:
+            while self.outgoing:
+                del self.outgoing[: self.channel.send(self.outgoing)]
+            self.loop.remove_writer(self.channel)
+        except (BlockingIOError, InterruptedError):
+            self.loop.add_writer(self.channel, self.write)
+        except OSError:
+            os._exit(1)
+
+    def drain(self):
+        """Writes the last frames before an end."""
+        self.channel.setblocking(True)
+        self.channel.settimeout(1)
+        try:
+            self.channel.sendall(self.outgoing)
+        except OSError:
+            pass  # nobody reads any more
+
+    def log(self, level, message, fields=None):
+        call = current.get()
+        line = {"time": int(time.time() * 1000), "level": level, "message": message[:MAX_LOG_CHARS]}
+        if call is not None:
+            line["operationId"] = call.operation.name
+            line["callId"] = str(uuid.UUID(bytes=call.id))
+        if fields:
+            line["fields"] = fields
+        self.lines.append(json.dumps(line, default=str, skipkeys=True))
+        self.turn()
+
+    def log_error(self, message, error):
+        self.log("error", f"{message}: {type(error).__name__}: {error}", {"stack": self.stack_of(error)})
+
+    def turn(self):
+        if not self.has_turn:
+            self.has_turn = True
+            self.loop.call_soon(self.flush)
+
+    def flush(self):
+        """Sends what this turn has to say: lines first, then one frame of replies for each tag."""
+        self.has_turn = False
+        if self.lines:
+            lines, self.lines = self.lines, []
+            self.send(LOG, f"[{','.join(lines)}]".encode())
+        replies, self.replies = self.replies, {}
+        for tag, records in replies.items():
+            while records:
+                count, size = 0, 0
+                while count < len(records) and size < MAX_REPLY_BYTES:
+                    size += len(records[count][1])
+                    count += 1
+                head = ENVELOPE.pack(1, KIND_REPLIES, count)
+                batch, records = records[:count], records[count:]
+                parts = [struct.pack(">I", tag), head, *(record for record, _ in batch), *(data for _, data in batch)]
+                self.send(REPLIES, b"".join(parts))
+
+    # The bundle.
+
+    async def load(self, spec):
+        phase = "load"
+        try:
+            # Packages of .pex and .zip files import as if they were installed; a pex sets up its own dependencies.
+            archives = sorted(name for name in os.listdir(self.folder) if name.endswith((".pex", ".zip")))
+            sys.path[0:0] = [self.folder, *(os.path.join(self.folder, name) for name in archives)]
+            if any(name.endswith(".pex") for name in archives):
+                try:
+                    importlib.import_module("__pex__")
+                except ModuleNotFoundError:
+                    pass  # a plain zip application
+            self.context = Context(spec, Logger(self, spec.get("logLevel")))
+            self.operations = [self.find(each["operationId"], each["handler"]) for each in spec["operations"]]
+            phase = "init"
+            await self.init()
+        except (Exception, SystemExit) as error:
+            failure = {"phase": phase, "name": type(error).__name__, "message": str(error), "stack": self.stack_of(error)}
+            self.send(FAILED, json.dumps(failure).encode())
+        else:
+            self.flush()
+            self.send(READY)
+
+    def find(self, name, handler):
+        """The func of an operation: module:function, or a function of the entry's module, or the entry itself."""
+        module_name, _, function = self.entry.partition(":")
+        if ":" in handler:
+            module_name, _, function = handler.partition(":")
+        module = importlib.import_module(module_name)
+        if ":" not in handler and callable(getattr(module, handler, None)):
+            function = handler
+        func = getattr(module, function or "handler", None)
+        if not callable(func):
+            raise AttributeError(f"module {module_name} has no function {function or 'handler'}, for operation {name}")
+        operation = Operation(name, func)
+        if self.concurrency > 1 and not operation.is_async:
+            raise TypeError(
+                f"{module_name}:{func.__name__} is no async def: with concurrency {self.concurrency} calls would wait"
+                " for each other; make it one, or leave concurrency at 1 and raise workers.max"
+            )
+        return operation
+
+    async def init(self):
+        """Calls every init_context there is, once each."""
+        names = {operation.func.__module__ for operation in self.operations} | {self.entry.partition(":")[0]}
+        found = [getattr(sys.modules.get(name), "init_context", None) for name in sorted(names)]
+        for init in dict.fromkeys(init for init in found if callable(init)):
+            result = init(self.context)
+            if inspect.isawaitable(result):
+                await result
+
+    def stack_of(self, error):
+        """The frames in the bundle's own files, innermost first, as file:line:column."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename.startswith(self.folder)]
+        lines = [f"    at {frame.name} ({self.own_name(frame.filename)}:{frame.lineno}:1)" for frame in reversed(own)]
+        if isinstance(error, SyntaxError) and error.filename:
+            lines.insert(0, f"    at {self.own_name(error.filename)}:{error.lineno}:{error.offset or 1}")
+        return "\n".join(lines[:20])
+
+    def own_name(self, filename):
+        return os.path.relpath(filename, self.folder) if filename.startswith(self.folder) else filename
+
+    # Calls.
+
+    def enter(self, payload):
+        tag, offset = struct.unpack_from(">Id", payload)
+        at = 12
+        _, _, count = ENVELOPE.unpack_from(payload, at)
+        at += ENVELOPE.size
+        data = at + count * CALL.size
+        received = time.perf_counter()
+        for index in range(count):
+            record = CALL.unpack_from(payload, at + index * CALL.size)
+            call_id, deadline, number, flags, attempt, meta_bytes, body_bytes = record
+            meta = payload[data : data + meta_bytes]
+            body = payload[data + meta_bytes : data + meta_bytes + body_bytes]
+            data += meta_bytes + body_bytes
+            call = Call(tag, call_id, self.operations[number], received)
+            remaining = (deadline + offset) / 1000 - time.time()
+            if remaining <= 0:
+                self.fail(call, "TIMEOUT", "the deadline had passed before the func started")
+                continue
+            event = Event(str(uuid.UUID(bytes=call_id)), flags, attempt, json.loads(meta or b"{}"), body)
+            self.begin(call, event, remaining)
+
+    def begin(self, call, event, remaining):
+        call.entered = time.perf_counter()
+        if call.operation.is_async:
+            self.calls[call.id] = call
+            call.timer = self.loop.call_later(remaining, self.cancel, call.id)
+            call.task = self.loop.create_task(self.run(call, event))
+            return
+        token = current.set(call)
+        pid = os.getpid()
+        try:
+            value = call.operation.func(self.context, event)
+            if os.getpid() != pid:
+                os._exit(0)  # a fork of the handler's that came back
+            self.finish(call, value)
+        except (Exception, SystemExit) as error:
+            self.fail_with(call, error)
+        finally:
+            current.reset(token)
+
+    async def run(self, call, event):
+        current.set(call)
+        try:
+            self.finish(call, await call.operation.func(self.context, event))
+        except asyncio.CancelledError:
+            self.fail(call, "TIMEOUT", f"func {call.operation.name} was cancelled")
+        except (Exception, SystemExit) as error:
+            self.fail_with(call, error)
+        finally:
+            call.timer.cancel()
+            self.calls.pop(call.id, None)
+
+    def cancel(self, call_id):
+        """Raises CancelledError in an async handler: its caller is gone, or its deadline has passed."""
+        call = self.calls.get(call_id)
+        if call is not None:
+            call.task.cancel()
+
+    def finish(self, call, value):
+        try:
+            status, flags, meta, body = encode(value)
+        except Refused as refused:
+            self.fail(call, refused.code, f"func {call.operation.name} {refused}")
+            return
+        self.reply(call, status, flags, meta, body)
+
+    def fail_with(self, call, error):
+        """Its words and its stack go to the log, never to the caller."""
+        self.log_error(f"func {call.operation.name} threw", error)
+        self.fail(call, "FUNC_ERROR", f"func {call.operation.name} threw ({type(error).__name__})")
+
+    def fail(self, call, code, message):
+        body = json.dumps({"code": code, "message": message}).encode()
+        self.reply(call, STATUS[code], REPLY_FAILED, b"", body)
+
+    def reply(self, call, status, flags, meta, body):
+        wait_us = int((call.entered - call.received) * 1e6)
+        func_us = int((time.perf_counter() - call.entered) * 1e6)
+        record = REPLY.pack(call.id, status, flags, 0, wait_us, min(func_us, 0xFFFFFFFF), len(meta), len(body))
+        self.replies.setdefault(call.tag, []).append((record, meta + body))
+        self.turn()
+
+
+# What a handler returned.
+
+
+def encode(value):
+    """Status, flags, meta and body of a reply; raises Refused for what cannot be sent."""
+    status, headers, content_type = 200, {}, None
+    if isinstance(value, Response):
+        status, headers, content_type, value = value.status_code, value.headers, value.content_type, value.body
+    elif isinstance(value, tuple):
+        if len(value) != 2:
+            raise Refused("INVALID_RESPONSE", f"returned a tuple of {len(value)}, which is not (status, body)")
+        status, value = value
+        if isinstance(value, Response):
+            headers, content_type, value = value.headers, value.content_type, value.body
+    elif value is None:
+        status = 204
+    if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
+        raise Refused("INVALID_RESPONSE", f"returned status {str(status)[:40]}, which is not an integer from 200 to 599")
+    sent = encode_headers(headers)
+    if content_type is not None:
+        sent.update(encode_headers({"content-type": content_type}))
+    body, natural = encode_body(b"" if status in (204, 205, 304) else value)
+    if len(body) > MAX_REPLY_BYTES:
+        raise Refused("RESPONSE_TOO_LARGE", f"returned more than {MAX_REPLY_BYTES} bytes")
+    if natural == "application/json" and not sent:
+        return status, REPLY_JSON, b"", body
+    if body or value is not None and status not in (204, 205, 304):
+        sent.setdefault("content-type", natural)
+    return status, 0, json.dumps({"headers": sent}).encode() if sent else b"", body
+
+
+def encode_body(value):
+    if value is None:
+        return b"", "text/plain; charset=utf-8"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value), "application/octet-stream"
+    try:
+        if isinstance(value, str):
+            return value.encode(), "text/plain; charset=utf-8"
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), "application/json"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused("INVALID_RESPONSE", f"returned a value that is not JSON: {str(error)[:200]}") from error
+
+
+def encode_headers(headers):
+    if not isinstance(headers, dict):
+        raise Refused("INVALID_RESPONSE", "returned headers that are not a dict")
+    sent, chars = {}, 0
+    for key, value in headers.items():
+        name = str(key).lower()
+        if not TOKEN.fullmatch(name):
+            raise Refused("INVALID_RESPONSE", f"returned a header named {json.dumps(name[:100])}")
+        if name in DROPPED_HEADERS or value is None:
+            continue
+        texts = [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]
+        chars += sum(len(name) + len(text) for text in texts)
+        if any(BAD_VALUE.search(text) for text in texts):
+            raise Refused("INVALID_RESPONSE", f"returned header {name} with a character that headers cannot hold")
+        sent[name] = texts if isinstance(value, (list, tuple)) else texts[0]
+    if chars > MAX_HEADERS_CHARS:
+        raise Refused("INVALID_RESPONSE", "returned headers longer than 32 KiB")
+    return sent
+
+
+def main():
+    folder, entry, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    # A line at a time: what is printed is in the log when the call is answered, not when a buffer is full.
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.argv[1:] = []
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = Worker(loop, socket.socket(fileno=3), folder, entry, concurrency)
+    loop.set_exception_handler(
+        lambda _, what: worker.log("error", f"uncaught in the event loop: {what.get('exception') or what['message']}")
+    )
+    worker.start()
+    loop.run_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ErrorCode, ErrorData } from '../core/errors.ts';
 import { formatId } from '../core/id.ts';
-import { writeProblem, writeReply, type HeaderList } from './reply.ts';
+import { CALL_CONTENT_TYPE, renderCall } from './call-log.ts';
+import { addProblem, headersByName, writeProblem, writeReply, type HeaderList } from './reply.ts';
 import { serverTiming } from './server-timing.ts';
 
 /** The one answer to a request: which call it was and where the time went, whatever else it says. */
@@ -14,12 +15,15 @@ export class Answer {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #id: Buffer;
+  /** The answer is to hold the lines of its call. */
+  readonly #hasLog: boolean;
   #callId: string | undefined;
 
-  constructor(req: IncomingMessage, res: ServerResponse, id: Buffer) {
+  constructor(req: IncomingMessage, res: ServerResponse, id: Buffer, hasLog: boolean) {
     this.#req = req;
     this.#res = res;
     this.#id = id;
+    this.#hasLog = hasLog;
   }
 
   get callId(): string {
@@ -30,15 +34,29 @@ export class Answer {
    * What a func answered.
    * @throws what `writeReply` throws; another answer may then be sent
    */
-  reply(status: number, headers: HeaderList, body: Buffer | string, funcUs = 0): void {
+  reply(status: number, headers: HeaderList, body: Buffer | string, funcUs = 0, log?: unknown): void {
+    if (this.#hasLog) return this.#replyWithLog(status, headers, body, funcUs, log);
     this.#addOwnHeaders(headers, funcUs);
     writeReply(this.#req, this.#res, status, headers, body);
   }
 
   fail(code: ErrorCode, message: string, data: ErrorData, funcUs: number): void {
     const headers: HeaderList = [];
+    if (this.#hasLog) {
+      const { log, ...rest } = data;
+      const { status, body } = addProblem({ code, message, data: rest }, headers, this.callId);
+      return this.#replyWithLog(status, headers, body, funcUs, log);
+    }
     this.#addOwnHeaders(headers, funcUs);
     writeProblem(this.#req, this.#res, { code, message, data }, headers, this.callId);
+  }
+
+  /** The whole answer as JSON beside the lines. Its status stays, unless it is one that has no body. */
+  #replyWithLog(status: number, headers: HeaderList, body: Buffer | string, funcUs: number, log: unknown): void {
+    const text = renderCall(status, headersByName(headers), body, Array.isArray(log) ? log : []);
+    const own: HeaderList = ['content-type', CALL_CONTENT_TYPE, 'cache-control', 'no-store'];
+    this.#addOwnHeaders(own, funcUs);
+    writeReply(this.#req, this.#res, status === 204 || status === 205 || status === 304 ? 200 : status, own, text);
   }
 
   #addOwnHeaders(headers: HeaderList, funcUs: number): void {

@@ -17,6 +17,7 @@ import { VERSION } from '../core/version.ts';
 import { FIRST_EPOCH, type FrontendReport } from '../core/wire/control.ts';
 import { Admission, WaitingRoom } from './admission.ts';
 import { createCallMetrics, createRpcMetrics } from './call-metrics.ts';
+import { createOperatorCheck } from './operator-check.ts';
 import { createOwnRoutes } from './own-routes.ts';
 import { handleCall, type PipelineContext } from './pipeline.ts';
 import { createRecords } from './records.ts';
@@ -79,6 +80,7 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
     admission,
     waitingRoom,
     unread: new UnreadAnswers(),
+    operators: createOperatorCheck({ store, given: config.token, log }),
     rpc,
     clock,
     validators: new ValidatorCache(),

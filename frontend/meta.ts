@@ -38,6 +38,7 @@ export function encodeMeta(
   input: ReadResult & { ok: true },
   callId: string,
   time: number,
+  log: CallMeta['log'],
 ): string {
   const { traceparent, connection } = req.headers;
   const trace = traceparentOf(typeof traceparent === 'string' ? traceparent : undefined, callId);
@@ -50,6 +51,7 @@ export function encodeMeta(
     headers: headersForFunc(req.headers, connection, trace),
     kind: 'http',
     time,
+    ...(log === undefined ? {} : { log }),
   };
   return JSON.stringify(meta);
 }

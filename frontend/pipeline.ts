@@ -9,8 +9,10 @@ import { CallFlag, type Envelope } from '../core/wire/envelope.ts';
 import type { Admission, WaitingRoom, Waiter } from './admission.ts';
 import { Answer } from './answer.ts';
 import { declaredBytes, readBody, type BodyReader } from './body.ts';
+import { asksForLog, takeLogWish, type CallLogWish } from './call-log.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import { encodeMeta } from './meta.ts';
+import type { OperatorCheck } from './operator-check.ts';
 import { headersByName, readReply, type FuncReply } from './reply.ts';
 import type { Operation, Revision } from './revision.ts';
 import { paramsOf, type RouteOption } from './route-table.ts';
@@ -25,6 +27,7 @@ export interface PipelineContext {
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
   readonly unread: UnreadAnswers;
+  readonly operators: OperatorCheck;
   readonly rpc: Rpc;
   readonly clock: { now(): number };
   readonly validators: ValidatorCache;
@@ -47,7 +50,23 @@ type CallResponse = ServerResponse & { [CALL]?: HttpCall };
 
 /** Takes a request that belongs to some bundle, or to none. It gets exactly one answer, unless its connection ends first. */
 export function handleCall(context: PipelineContext, req: IncomingMessage, res: ServerResponse): void {
-  const call = new HttpCall(context, req, res);
+  if (asksForLog(req)) void startLogged(context, req, res);
+  else start(context, req, res, undefined);
+}
+
+/** Who asks for a log of its call waits for its token to be looked at; everybody else waits for nothing. */
+async function startLogged(context: PipelineContext, req: IncomingMessage, res: ServerResponse): Promise<void> {
+  const log = await takeLogWish(context.operators, req);
+  if (!res.destroyed) start(context, req, res, log);
+}
+
+function start(
+  context: PipelineContext,
+  req: IncomingMessage,
+  res: ServerResponse,
+  log: CallLogWish | undefined,
+): void {
+  const call = new HttpCall(context, req, res, log);
   (res as CallResponse)[CALL] = call;
   res.on('close', onClose);
   try {
@@ -72,6 +91,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   readonly #res: ServerResponse;
   readonly #id = Buffer.allocUnsafe(ID_BYTES);
   readonly #answer: Answer;
+  readonly #log: CallLogWish | undefined;
   #deadline = 0;
   #waitsUntil = 0;
   #host: string | undefined;
@@ -89,12 +109,13 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
   #wasReturned = false;
   #hasEnded = false;
 
-  constructor(context: PipelineContext, req: IncomingMessage, res: ServerResponse) {
+  constructor(context: PipelineContext, req: IncomingMessage, res: ServerResponse, log: CallLogWish | undefined) {
     this.#context = context;
     this.#req = req;
     this.#res = res;
     writeId(this.#id, 0);
-    this.#answer = new Answer(req, res, this.#id);
+    this.#log = log;
+    this.#answer = new Answer(req, res, this.#id, log?.isReturned === true);
   }
 
   start(): void {
@@ -219,8 +240,8 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
         id: this.#id,
         deadline: this.#deadline,
         operation: operation.index,
-        flags: input.isText ? operation.callFlags | CallFlag.text : operation.callFlags,
-        meta: encodeMeta(this.#req, this.#path, input, this.#answer.callId, clock.now()),
+        flags: operation.callFlags | (input.isText ? CallFlag.text : 0) | (this.#log === undefined ? 0 : CallFlag.log),
+        meta: encodeMeta(this.#req, this.#path, input, this.#answer.callId, clock.now(), this.#log),
         body: this.#body,
       },
       this,
@@ -252,7 +273,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
       const problems = this.#check(operation, reply);
       if (problems.length > 0) return this.#refuseReply(operation, { problems });
       this.#answer.isLast = this.#context.isDraining;
-      this.#answer.reply(reply.status, reply.headers, reply.body, envelope.funcUs(index));
+      this.#answer.reply(reply.status, reply.headers, reply.body, envelope.funcUs(index), reply.log);
       this.#end(reply.status);
       this.#holdUnread(reply.body.length);
     } catch (error) {

@@ -40,6 +40,8 @@ export interface FuncReply {
   readonly headers: HeaderList;
   /** A view of the envelope's buffer. */
   readonly body: Buffer;
+  /** Lines of the call, where they were asked for; from a stranger. */
+  readonly log?: unknown;
 }
 
 /** What a runner says instead of an answer. */
@@ -58,7 +60,10 @@ export function readReply(envelope: Envelope, index: number): FuncReply | Runner
   const headers: HeaderList = [];
   if ((flags & ReplyFlag.json) !== 0) headers.push('content-type', 'application/json');
   else if (envelope.metaBytes(index) > 0) {
-    addReplyHeaders(headers, (JSON.parse(envelope.meta(index).toString()) as ReplyMeta).headers);
+    const { headers: own, log } = JSON.parse(envelope.meta(index).toString()) as ReplyMeta;
+    addReplyHeaders(headers, own);
+    if (log !== undefined)
+      return { kind: 'answered', status: envelope.status(index), headers, body: envelope.body(index), log };
   }
   return { kind: 'answered', status: envelope.status(index), headers, body };
 }
@@ -121,9 +126,19 @@ export function writeProblem(
   headers: HeaderList,
   callId?: string,
 ): void {
+  const { status, body } = addProblem(error, headers, callId);
+  writeReply(req, res, status, headers, body);
+}
+
+/** Adds the headers of an error to the list; gives its status and body. */
+export function addProblem(
+  error: Pick<FuncatronError, 'code' | 'message' | 'data'>,
+  headers: HeaderList,
+  callId?: string,
+): { readonly status: number; readonly body: string } {
   headers.push('content-type', PROBLEM_CONTENT_TYPE, 'cache-control', 'no-store');
   const { retryAfterS, allow } = error.data;
   if (retryAfterS !== undefined) headers.push('retry-after', String(retryAfterS));
   if (allow !== undefined) headers.push('allow', allow.join(', '));
-  writeReply(req, res, ERRORS[error.code].status, headers, JSON.stringify(toProblem(error, callId)));
+  return { status: ERRORS[error.code].status, body: JSON.stringify(toProblem(error, callId)) };
 }

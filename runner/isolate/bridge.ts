@@ -109,6 +109,8 @@ export interface LoadSpec {
   readonly services: Readonly<Record<string, { readonly type: string }>>;
   readonly secrets?: Readonly<Record<string, string>>;
   readonly stackTraces: boolean;
+  /** Lines below it are not made; default: all are. */
+  readonly logLevel?: 'debug' | 'info' | 'warn' | 'error' | undefined;
   /** Length of the code cache that comes with the bundle's text; default: 0. */
   readonly codeCacheBytes?: number;
   /** `kept`: one realm for all calls; `fresh`: a realm for each. Default: `kept`. */

@@ -170,7 +170,7 @@ export class ProcessWorker implements Worker {
 
 /** See `FrameKind.load`: a seed of the guest's random generator, the spec, the code cache, the bundle. */
 function loadFrame(spec: WorkerSpec): Buffer[] {
-  const { bundle, revision, operations, config, services, secrets = {}, stackTraces, state = 'kept' } = spec;
+  const { bundle, revision, operations, config, services, secrets = {}, stackTraces, logLevel, state = 'kept' } = spec;
   const { codeCache = EMPTY } = spec;
   const loadSpec: LoadSpec = {
     bundle,
@@ -180,6 +180,7 @@ function loadFrame(spec: WorkerSpec): Buffer[] {
     services,
     secrets,
     stackTraces,
+    logLevel,
     state,
     codeCacheBytes: codeCache.length,
   };

@@ -33,6 +33,20 @@ export function describeServices(workers: WorkerStarter): void {
       assert.ok(dropped > 90_000, `${dropped} dropped`);
     });
 
+    it('makes no line below the level of the bundle, and does not even read it', async () => {
+      const worker = await workers.start(
+        `exports.run = (event, { log }) => {
+          let reads = 0;
+          const fields = { get a() { return ++reads; } };
+          console.log(fields), log.info('low', fields), log.debug(fields), log.warn('high', fields);
+          return reads;
+        }`,
+        { logLevel: 'warn' },
+      );
+      const reads = (await worker.call()).json();
+      assert.deepEqual([worker.logs.map(({ message }) => message), reads], [['high'], 1]);
+    });
+
     it('describes rejections and errors that no call waits for', async () => {
       const worker = await workers.start(`exports.run = () => {
         Promise.reject(new TypeError('forgotten'));

@@ -8,6 +8,8 @@ import { readConfig } from '../../core/config.ts';
 /** A whole cluster in this process, with nothing but what a test deploys. */
 export interface EmbeddedCluster {
   readonly httpUrl: string;
+  /** `Bearer <management token>`. */
+  readonly authorization: string;
   /** Packs a folder and makes it live. */
   deploy(folder: string): Promise<void>;
   /** Calls an operation over the queue. */
@@ -29,6 +31,7 @@ export async function openEmbedded(): Promise<EmbeddedCluster> {
 
   return {
     httpUrl: cluster.httpUrl,
+    authorization,
     async deploy(folder) {
       const { archive } = await packBundle(folder);
       const response = await post('/bundles', 'application/gzip', new Uint8Array(archive));

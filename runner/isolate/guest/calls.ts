@@ -1,11 +1,13 @@
+import { CallFlag } from '../../../core/wire/envelope.ts';
 import type { BundleFunction, LoadSpec, StartFailure } from '../bridge.ts';
 import { Out } from '../bridge.ts';
 import { AbortController } from './abort.ts';
+import { CallLog } from './call-log.ts';
 import { CallContext, type ContextSource, Home, InitContext } from './context.ts';
 import { DOMException } from './dom-exception.ts';
 import { CallEvent, type CallSource, idText } from './event.ts';
 import { errorOf } from './inspect.ts';
-import { reportThrown, reportUncaught, setRunning } from './log.ts';
+import { reportThrown, reportUncaught, setLogLevel, setRunning } from './log.ts';
 import { isBusy } from './operations.ts';
 import { type Finished, putNote, putReply } from './outbox.ts';
 import { isSuccess, toFailure, toFinished } from './reply.ts';
@@ -34,6 +36,7 @@ class Call implements CallSource, ContextSource {
   readonly text: string | undefined;
   readonly bytes: Uint8Array | undefined;
   controller: AbortController | undefined;
+  log: CallLog | undefined;
   scope: Scope | undefined;
   isEnded = false;
   readonly #id0: number;
@@ -70,6 +73,7 @@ class Call implements CallSource, ContextSource {
     this.text = text;
     this.bytes = bytes;
     this.controller = undefined;
+    this.log = undefined;
     this.scope = undefined;
   }
 
@@ -92,6 +96,7 @@ let destroy: LifecycleHandler | undefined;
 /** Remembers what the worker runs. */
 export function configure(loaded: LoadSpec): void {
   spec = loaded;
+  setLogLevel(loaded.logLevel);
   home = new Home(loaded);
   initContext = new InitContext(home);
 }
@@ -178,6 +183,7 @@ export function enter(
   }
   const { operationId, handler } = operation;
   const call = new Call(slot, operationId, home, flags, attempt, id0, id1, id2, id3, deadline, meta, text, bytes);
+  if ((flags & CallFlag.log) !== 0) call.log = new CallLog(meta);
   inFlight[slot] = call;
   setRunning(call);
   try {
@@ -228,7 +234,7 @@ function end(call: Call, answer: Finished): number {
     return 0;
   }
   inFlight[call.slot] = undefined;
-  putReply(answer);
+  putReply(call.log?.addTo(answer) ?? answer);
   return 1;
 }
 
@@ -244,7 +250,7 @@ async function release(call: Call, scope: Scope, answer: Finished): Promise<void
     if (isSuccess(answer)) given = toFailure(slot, 'COMMIT_FAILED', message);
   }
   inFlight[slot] = undefined;
-  putReply(given);
+  putReply(call.log?.addTo(given) ?? given);
 }
 
 /** See `Guest.abort`. */

@@ -1,20 +1,37 @@
+import type { CallLog } from './call-log.ts';
 import { nowMs, timeOrigin } from './clock.ts';
 import { cut, errorOf, format, inspect } from './inspect.ts';
 import { mayLog, putLog, takeDropped } from './outbox.ts';
 
 /** `console` and `context.log`: lines for the host, made here, as JSON. */
 
-type Level = 'debug' | 'info' | 'warn' | 'error';
+export type Level = 'debug' | 'info' | 'warn' | 'error';
+
+/** Levels by weight. */
+export const WEIGHTS: Readonly<Record<string, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 /** The call a line belongs to. */
 export interface LogSubject {
   readonly operationId: string;
   readonly id: string;
+  /** Set where the caller asked for a log of its own. */
+  readonly log?: CallLog | undefined;
 }
 
 const { stringify } = JSON;
 const MAX_FIELDS_CHARS = 8 * 1024;
 let running: LogSubject | undefined;
+let lowest = 0;
+
+/** Sets the level below which lines are dropped, unless their call has one of its own. */
+export function setLogLevel(level: string | undefined): void {
+  lowest = WEIGHTS[level ?? ''] ?? 0;
+}
+
+/** Whether a line is to be made at all: asked before anything is formatted. */
+function isWanted(level: Level, subject: LogSubject | undefined): boolean {
+  return (WEIGHTS[level] ?? 0) >= (subject?.log?.weight ?? lowest);
+}
 
 /** Says which call runs now: a line of `console` made before its first `await` names it. */
 export function setRunning(subject: LogSubject | undefined): void {
@@ -23,20 +40,19 @@ export function setRunning(subject: LogSubject | undefined): void {
 
 /** Writes a line; drops and counts it when there are too many in one turn. Never throws. */
 function write(level: Level, message: string, fields: unknown, subject: LogSubject | undefined): void {
-  if (!mayLog()) return;
+  if (!isWanted(level, subject)) return;
+  const isReturned = subject?.log?.hasRoom() === true;
+  const isShipped = mayLog();
+  if (!isShipped && !isReturned) return;
+  const line = { time: Math.round(timeOrigin + nowMs()), level, message: cut(message), fields: plainFields(fields) };
+  if (isReturned) subject.log?.add(line);
+  if (!isShipped) return;
   const dropped = takeDropped();
-  putLog(
-    stringify({
-      time: Math.round(timeOrigin + nowMs()),
-      level,
-      message: cut(message),
-      operationId: subject?.operationId,
-      callId: subject?.id,
-      fields: plainFields(fields),
-      dropped: dropped > 0 ? dropped : undefined,
-    }),
-  );
+  const { operationId, id: callId } = subject ?? NOBODY;
+  putLog(stringify({ ...line, operationId, callId, dropped: dropped > 0 ? dropped : undefined }));
 }
+
+const NOBODY = { operationId: undefined, id: undefined };
 
 /** The fields as JSON can carry them; what it cannot becomes text. */
 function plainFields(fields: unknown): unknown {
@@ -73,16 +89,16 @@ export class Logger {
     this.#subject = subject;
   }
   debug(message: unknown, fields?: unknown): void {
-    write('debug', textOf(message), fields, this.#subject);
+    if (isWanted('debug', this.#subject)) write('debug', textOf(message), fields, this.#subject);
   }
   info(message: unknown, fields?: unknown): void {
-    write('info', textOf(message), fields, this.#subject);
+    if (isWanted('info', this.#subject)) write('info', textOf(message), fields, this.#subject);
   }
   warn(message: unknown, fields?: unknown): void {
-    write('warn', textOf(message), fields, this.#subject);
+    if (isWanted('warn', this.#subject)) write('warn', textOf(message), fields, this.#subject);
   }
   error(message: unknown, fields?: unknown): void {
-    write('error', textOf(message), fields, this.#subject);
+    if (isWanted('error', this.#subject)) write('error', textOf(message), fields, this.#subject);
   }
 }
 
@@ -91,7 +107,9 @@ function textOf(message: unknown): string {
 }
 
 function printer(level: Level): (...args: unknown[]) => void {
-  return (...args) => write(level, format(args), undefined, running);
+  return (...args) => {
+    if (isWanted(level, running)) write(level, format(args), undefined, running);
+  };
 }
 
 const counts = new Map<string, number>();

@@ -67,6 +67,7 @@ export class Dispatch {
           this.#isDraining ? this.#losses.cutShort(calls) : this.#losses.workerDied(calls, exit),
         onStuck: (calls) => this.#losses.stuck(calls),
         onUnstarted: (calls) => this.#losses.unstarted(calls),
+        onRefused: (calls) => this.#losses.refused(calls),
       },
     });
   }

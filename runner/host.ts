@@ -15,8 +15,10 @@ export interface HostEvents extends Pick<PoolEvents, 'onLog' | 'onOperation' | '
   onLost(calls: readonly HeldCall[], exit: WorkerExit): void;
   /** Calls a func did not end although they were aborted. */
   onStuck(calls: readonly HeldCall[]): void;
-  /** Calls that waited too long for a slot, or whose deadline passed meanwhile. */
+  /** Calls another runner may have a slot for, or whose deadline passed while they waited. */
   onUnstarted(calls: readonly HeldCall[]): void;
+  /** Calls that have waited as long for a slot as calls may. */
+  onRefused(calls: readonly HeldCall[]): void;
 }
 
 export interface HostOptions extends PoolOptions {
@@ -39,9 +41,15 @@ export class Host implements Closable {
   constructor(options: HostOptions) {
     this.#options = options;
     const { wheel, clock, slotTimeoutMs, events } = options;
-    const onOver = (calls: readonly HeldCall[]): void => events.onUnstarted(calls);
-    this.#line = new WaitingLine({ wheel, clock, slotTimeoutMs, onOver });
-    this.#reruns = new WaitingLine({ wheel, clock, slotTimeoutMs, onOver });
+    const line = {
+      wheel,
+      clock,
+      slotTimeoutMs,
+      onOver: (calls: readonly HeldCall[]) => events.onUnstarted(calls),
+      onRefused: (calls: readonly HeldCall[]) => events.onRefused(calls),
+    };
+    this.#line = new WaitingLine(line);
+    this.#reruns = new WaitingLine(line);
     this.#deadlines = new DeadlineWatch({
       wheel,
       clock,
@@ -55,6 +63,7 @@ export class Host implements Closable {
       onDeadline: (worker) => this.#deadlines.expired(worker),
       onReady: () => this.#fill(),
       onGone: (worker, calls, exit) => this.#onGone(worker, calls, exit),
+      isWanted: () => this.#line.size + this.#reruns.size > 0,
       onChange: () => events.onChange(),
     });
   }
@@ -99,6 +108,7 @@ export class Host implements Closable {
   /** Slots of `worker` became free. */
   released(worker: HostedWorker): void {
     worker.hasAnswered = true;
+    if (worker.running.size === 0) worker.idleSince = performance.now();
     if (this.#line.size + this.#reruns.size > 0) this.#fill();
     this.#pool.endIfDone(worker);
   }

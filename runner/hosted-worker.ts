@@ -15,6 +15,8 @@ export class HostedWorker implements WheelEntry {
   hasAnswered = false;
   readonly running = new Set<HeldCall>();
   readonly startedAt = performance.now();
+  /** `performance.now()` when its last call ended; means something only while it runs none. */
+  idleSince = this.startedAt;
   /** For the deadline wheel: the earliest deadline it is watched for, cluster time; 0 = not watched. */
   watchedDeadline = 0;
   tick = 0;
@@ -35,6 +37,7 @@ export class HostedWorker implements WheelEntry {
   becomeReady(): boolean {
     if (this.state !== 'starting') return false;
     this.state = 'ready';
+    this.idleSince = performance.now();
     return true;
   }
 

@@ -81,7 +81,12 @@ export class Losses {
     for (const call of again) returns.giveBack([nextAttempt(call)]);
   }
 
-  /** Calls that found no slot in time. */
+  /** Calls that have waited for a slot as long as calls may. */
+  refused(calls: readonly HeldCall[]): void {
+    this.#fail(calls, 'OVERLOADED', 'no worker was free in time');
+  }
+
+  /** Calls that are not to be started here. */
   unstarted(calls: readonly HeldCall[]): void {
     const now = this.#options.clock.now();
     this.tooLate(calls.filter((call) => call.deadline <= now));

@@ -139,13 +139,14 @@ function lastDeadline(address: Address, answers: Envelope, now: number): number 
 
 /** A failed reply, as the edge expects it: see `FailedReply`. */
 function failedReply(id: Buffer, code: ErrorCode, message: string): ReplyRecord {
+  const { status } = ERRORS[code];
   return {
     id,
-    status: ERRORS[code].status,
+    status,
     flags: ReplyFlag.failed,
     waitUs: 0,
     funcUs: 0,
     meta: '',
-    body: JSON.stringify({ code, message }),
+    body: JSON.stringify({ code, message, ...(status === 503 ? { data: { retryAfterS: 1 } } : {}) }),
   };
 }

@@ -198,7 +198,9 @@ export class Revision implements Closable {
         kind: kinds.of(record.manifest),
         spec,
         workersMax: Math.max(1, workers.max),
-        workersMin: Math.max(1, workers.min),
+        workersMin: workers.min,
+        // Bundles deployed by an older version name none.
+        idleTimeoutMs: (record.manifest.idleTimeoutS ?? 30) * 1000,
         slotTimeoutMs,
         budget,
         wheel,

@@ -10,8 +10,8 @@ const BEHIND_MS = 200;
 interface Waiting {
   readonly batch: Batch;
   readonly calls: HeldCall[];
-  /** `performance.now()` at which the wait is over when it is at the head of the line, and when it is behind. */
-  readonly headUntil: number;
+  /** `performance.now()` at which the wait is over for good, and when it is over here unless it is at the head of the line. */
+  readonly until: number;
   readonly behindUntil: number;
 }
 
@@ -19,13 +19,15 @@ export interface WaitingLineOptions {
   readonly wheel: TimerWheel;
   readonly clock: ClusterClock;
   readonly slotTimeoutMs: number;
-  /** Calls that waited long enough, or whose deadline has passed; they are no longer in the line. */
+  /** Calls that are to go where a slot may be free, or whose deadline has passed; they are no longer in the line. */
   onOver(calls: readonly HeldCall[]): void;
+  /** Calls that have waited for `slotTimeoutMs`, here or since they were made; they are no longer in the line. */
+  onRefused(calls: readonly HeldCall[]): void;
 }
 
 /**
  * Calls that wait for a slot. It is bounded by the consumer's prefetch. Only the batch at its head may wait for long
- * (`slotTimeoutMs`): those behind it are soon given to whoever is idle.
+ * (`slotTimeoutMs`): those behind it are soon given to whoever is idle. Wherever they wait, it is no longer than that altogether.
  */
 export class WaitingLine implements WheelEntry {
   readonly #options: WaitingLineOptions;
@@ -48,7 +50,7 @@ export class WaitingLine implements WheelEntry {
     this.#waiting.push({
       batch,
       calls,
-      headUntil: now + this.#options.slotTimeoutMs,
+      until: now + this.#options.slotTimeoutMs,
       behindUntil: now + Math.min(BEHIND_MS * (1 + Math.random()), this.#options.slotTimeoutMs),
     });
     this.#size += calls.length;
@@ -87,20 +89,26 @@ export class WaitingLine implements WheelEntry {
     const now = performance.now();
     const clusterNow = this.#options.clock.now();
     const over: HeldCall[] = [];
+    const refused: HeldCall[] = [];
     let place = 0;
     for (const waiting of this.#waiting) {
       this.#prune(waiting);
-      const isOver = now >= (place === 0 ? waiting.headUntil : waiting.behindUntil);
-      const kept = isOver ? [] : waiting.calls.filter((call) => call.deadline > clusterNow);
-      if (kept.length < waiting.calls.length) {
-        for (const call of waiting.calls) if (isOver || call.deadline <= clusterNow) over.push(call);
-        this.#size -= waiting.calls.length - kept.length;
-        waiting.calls.splice(0, waiting.calls.length, ...kept);
+      const isRefused = now >= waiting.until;
+      const isBehind = place > 0 && now >= waiting.behindUntil;
+      const kept: HeldCall[] = [];
+      for (const call of waiting.calls) {
+        if (call.deadline <= clusterNow) over.push(call);
+        else if (isRefused || ageMs(call, clusterNow) >= this.#options.slotTimeoutMs) refused.push(call);
+        else if (isBehind) over.push(call);
+        else kept.push(call);
       }
+      this.#size -= waiting.calls.length - kept.length;
+      if (kept.length < waiting.calls.length) waiting.calls.splice(0, waiting.calls.length, ...kept);
       if (kept.length > 0) place++;
     }
     this.#waiting = this.#waiting.filter((waiting) => waiting.calls.length > 0);
     this.#watch();
+    if (refused.length > 0) this.#options.onRefused(refused);
     if (over.length > 0) this.#options.onOver(over);
   }
 
@@ -124,4 +132,14 @@ export class WaitingLine implements WheelEntry {
 
 function isWaiting(call: HeldCall): boolean {
   return call.state === 'waiting';
+}
+
+/**
+ * How long ago a call was made: its id says so (UUIDv7), and what it waited for elsewhere counts. 0 where that means
+ * nothing: a call that has run before, and one of a trigger, whose id may be of the caller's choice and as old as its event.
+ */
+function ageMs(call: HeldCall, clusterNow: number): number {
+  const { id, attempt, batch } = call;
+  if (attempt > 1 || batch.address.queue === undefined || (id[6] ?? 0) >> 4 !== 7) return 0;
+  return clusterNow - id.readUIntBE(0, 6);
 }

@@ -4,8 +4,9 @@ import { delay, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import type { HeldCall } from './call.ts';
 import { HostedWorker } from './hosted-worker.ts';
+import { IdleWatch } from './idle-watch.ts';
 import type { IsolateKind, WorkerEvents, WorkerExit, WorkerSpec } from './isolate/isolate.ts';
-import type { WorkerBudget } from './worker-budget.ts';
+import type { Lender, WorkerBudget } from './worker-budget.ts';
 
 /** A worker that lived this long did not crash at once: the count of crashes begins anew. */
 const STEADY_MS = 10_000;
@@ -13,6 +14,9 @@ const STEADY_MS = 10_000;
 const QUICK_RESTARTS = 3;
 /** Crashes in a row after which a revision without workers is in quarantine. */
 const QUARANTINE_CRASHES = 5;
+/** How long a worker waits for room on its runner: the first one of a revision, and others, which calls wait for. */
+const FIRST_ROOM_MS = 20_000;
+const ROOM_MS = 2_000;
 /** The wait before the first later worker, doubling up to the cap: half of it for certain, half of it by chance. */
 const RESTART_MS = 400;
 const RESTART_CAP_MS = 30_000;
@@ -35,6 +39,8 @@ export interface PoolEvents extends Pick<WorkerEvents, 'onLog' | 'onOperation'> 
   onReady(): void;
   /** It is gone, with these calls. */
   onGone(worker: HostedWorker, calls: readonly HeldCall[], exit: WorkerExit): void;
+  /** Whether calls wait for a worker. */
+  isWanted(): boolean;
   /** Workers came or went, or the revision got into or out of quarantine. */
   onChange(): void;
 }
@@ -43,22 +49,27 @@ export interface PoolOptions {
   readonly kind: IsolateKind;
   readonly spec: WorkerSpec;
   readonly workersMax: number;
+  /** Kept running; 0 = none while there are no calls. */
   readonly workersMin: number;
+  /** A worker above the minimum that has run nothing for so long ends. */
+  readonly idleTimeoutMs: number;
   readonly budget: WorkerBudget;
   readonly log: Log;
 }
 
 /**
- * The workers of one revision: started on demand, replaced when they die or are retired. After several crashes in a
+ * The workers of one revision: started on demand, replaced when they die or are retired, ended when they are idle for
+ * long, down to the minimum. After several crashes in a
  * row each replacement waits longer; while none is left and that goes on, the revision is in `quarantine`. A worker that
  * had answered and died with a call begins the row anew: that call is to blame, and the others of its bundle shall not
  * wait for it.
  */
-export class WorkerPool implements Closable {
+export class WorkerPool implements Closable, Lender {
   readonly #options: PoolOptions;
   readonly #events: PoolEvents;
   readonly #workers = new Set<HostedWorker>();
   readonly #stop = new AbortController();
+  readonly #idle: IdleWatch;
   #crashes = 0;
   #isStarting = false;
   #closing: Promise<void> | undefined;
@@ -71,6 +82,14 @@ export class WorkerPool implements Closable {
   constructor(options: PoolOptions, events: PoolEvents) {
     this.#options = options;
     this.#events = events;
+    const { idleTimeoutMs, workersMin } = options;
+    this.#idle = new IdleWatch({
+      idleTimeoutMs,
+      workersMin,
+      workers: this.#workers,
+      end: (worker) => this.#letGo(worker),
+    });
+    options.budget.add(this);
   }
 
   /** Those that start, serve, or retire. */
@@ -92,7 +111,7 @@ export class WorkerPool implements Closable {
 
   /** Starts the first worker. @throws DEPLOY_FAILED with the func's own error; WEAK_ISOLATION; OVERLOADED */
   open(): Promise<void> {
-    return this.#start();
+    return this.#start(FIRST_ROOM_MS);
   }
 
   /** Starts one more worker when there is room for it and none is starting; a failure leads to the next try, later. */
@@ -106,13 +125,15 @@ export class WorkerPool implements Closable {
     this.#retryAt = Date.now() + waitMs;
     await delay(waitMs, this.#stop.signal);
     try {
-      if (!this.#stop.signal.aborted) await this.#start();
+      if (!this.#stop.signal.aborted) await this.#start(ROOM_MS);
       this.#isStarting = false;
     } catch (error) {
       this.#isStarting = false;
-      this.#crashes++;
-      this.#options.log.warn({ err: error }, 'worker did not start, trying again');
-      this.#replace(toFuncatronError(error));
+      this.#options.log.warn({ err: error }, 'worker did not start');
+      const failure = toFuncatronError(error);
+      // A runner that is full says nothing about the bundle.
+      if (failure.code !== 'OVERLOADED') this.#crashes++;
+      this.#replace(failure);
     }
   }
 
@@ -120,11 +141,22 @@ export class WorkerPool implements Closable {
   retire(worker: HostedWorker): void {
     if (worker.state !== 'ready') return;
     this.#options.log.warn({ worker: worker.isolate?.id }, 'worker retires: a func did not end an aborted call');
-    worker.state = 'retiring';
     this.restarts++;
+    this.#letGo(worker);
     void this.startAnother();
-    this.endIfDone(worker);
-    this.#events.onChange();
+  }
+
+  get hasSpare(): boolean {
+    return this.#workers.size > this.#options.workersMin;
+  }
+
+  idleSince(): number | undefined {
+    return this.#idle.longest()?.idleSince;
+  }
+
+  endIdle(): void {
+    const worker = this.#idle.longest();
+    if (worker !== undefined) this.#letGo(worker);
   }
 
   /** Ends a retiring worker that has no more calls. */
@@ -143,6 +175,8 @@ export class WorkerPool implements Closable {
 
   async #close(): Promise<void> {
     this.#stop.abort();
+    this.#idle.stop();
+    this.#options.budget.remove(this);
     await Promise.all([...this.#workers].map(async (worker) => worker.isolate?.close()));
   }
 
@@ -152,11 +186,11 @@ export class WorkerPool implements Closable {
     return Math.min(RESTART_CAP_MS, RESTART_MS * 2 ** late) / 2 + backoffMs(late, RESTART_MS / 2, RESTART_CAP_MS / 2);
   }
 
-  async #start(): Promise<void> {
+  async #start(roomMs: number): Promise<void> {
     const { kind, spec, budget, log, workersMin } = this.#options;
     const events = this.#events;
+    await budget.take(roomMs, this.#stop.signal);
     const worker = new HostedWorker(spec.concurrency, (late) => events.onDeadline(late));
-    budget.take();
     this.#workers.add(worker);
     try {
       worker.isolate = await kind.start(spec, {
@@ -175,15 +209,16 @@ export class WorkerPool implements Closable {
     log.debug({ worker: worker.isolate.id, workerPid: worker.isolate.pid }, 'worker ready');
     events.onReady();
     if (this.ready < workersMin) setImmediate(() => void this.startAnother());
+    this.#idle.watch();
     events.onChange();
   }
 
   #onExit(worker: HostedWorker, exit: WorkerExit): void {
-    const wasStarting = worker.state === 'starting';
+    const wasReady = worker.state === 'ready';
     const calls = [...worker.running];
     worker.running.clear();
     this.#forget(worker);
-    if (exit.reason !== 'closed' && !wasStarting && !this.#stop.signal.aborted) {
+    if (exit.reason !== 'closed' && wasReady && !this.#stop.signal.aborted) {
       this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');
       const isSteady = performance.now() - worker.startedAt > STEADY_MS || (worker.hasAnswered && calls.length > 0);
       this.#crashes = isSteady ? 1 : this.#crashes + 1;
@@ -196,7 +231,19 @@ export class WorkerPool implements Closable {
 
   #replace(error: FuncatronError): void {
     if (this.ready === 0 && this.#crashes >= QUARANTINE_CRASHES) this.#failure = error;
-    void this.startAnother();
+    if (this.#lacks()) void this.startAnother();
+    this.#events.onChange();
+  }
+
+  /** Whether a worker is missing: of the minimum, for calls that wait, or to find out whether the quarantine can end. */
+  #lacks(): boolean {
+    return this.ready < this.#options.workersMin || this.#failure !== undefined || this.#events.isWanted();
+  }
+
+  /** The worker takes no more calls and ends after its last one. */
+  #letGo(worker: HostedWorker): void {
+    worker.state = 'retiring';
+    this.endIfDone(worker);
     this.#events.onChange();
   }
 

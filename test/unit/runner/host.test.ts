@@ -128,17 +128,16 @@ describe('runner/host', () => {
     assert.equal(seen[3], '1 attempt 2');
   });
 
-  it('gives a call back to its queue when no slot gets free in time; it does not look redelivered', async () => {
+  it('gives a call back to its queue when others wait before it for a slot; it does not look redelivered', async () => {
     const isolate = createStubIsolate({ first: () => undefined });
-    test = await openTestRunner({
-      operations,
-      isolate,
-      manifest: { concurrency: 1, workers: { min: 1, max: 2 } },
-      config: { slotTimeoutMs: 200 },
-    });
+    test = await openTestRunner({ operations, isolate, manifest: { concurrency: 1, workers: { min: 1, max: 3 } } });
     isolate.startGate = new Promise(() => undefined);
-    const outcomes = [test.call(0, { timeoutMs: 2_000 }), test.call(0, { timeoutMs: 2_000 })];
-    await until('two are held', async () => (await test.report()).revisions[0]?.inFlight === 2);
+    const outcomes: Promise<unknown>[] = [];
+    for (const count of [1, 2]) {
+      outcomes.push(test.call(0, { timeoutMs: 2_000 }));
+      await until('it is held', async () => (await test.report()).revisions[0]?.inFlight === count);
+    }
+    outcomes.push(test.call(0, { timeoutMs: 2_000 }));
     const taken: Delivery[] = [];
     const other = test.broker.connect();
     await other.consume(test.bundle.queue, { prefetch: 10 }, (delivery) => taken.push(delivery));
@@ -147,6 +146,27 @@ describe('runner/host', () => {
     assert.equal(taken[0]?.properties.replyTo, test.replyQueue);
     taken[0]?.ack();
     await Promise.all(outcomes);
+  });
+
+  it('answers OVERLOADED to a call that found no slot in time, wherever it waited, and says when to come again', async () => {
+    const isolate = createStubIsolate({ first: () => undefined });
+    test = await openTestRunner({
+      operations,
+      isolate,
+      manifest: { concurrency: 1, workers: { min: 1, max: 3 } },
+      config: { slotTimeoutMs: 700 },
+    });
+    isolate.startGate = new Promise(() => undefined);
+    const running = test.call(0, { timeoutMs: 5_000 });
+    await until('it is held', async () => (await test.report()).revisions[0]?.inFlight === 1);
+    // One at the head of the line, the others behind it, who go to the queue and come back.
+    const waiting = Array.from({ length: 4 }, () => test.call(0, { timeoutMs: 4_000 }));
+    for (const { code, body } of await Promise.all(waiting)) {
+      assert.equal(code, 'OVERLOADED');
+      assert.deepEqual((JSON.parse(body) as { data: unknown }).data, { retryAfterS: 1 });
+    }
+    isolate.workers[0]?.die();
+    await running;
   });
 
   it('on close gives back what it has not started, finishes the rest, and acknowledges both', async () => {

@@ -1,30 +1,30 @@
-/** How many log lines may be written: so many a second, and twice that at once. */
+/** How much may be logged, in lines or in bytes: so many a second, and twice that at once. */
 export class LineBudget {
-  readonly #linesPerSecond: number;
+  readonly #perSecond: number;
   #tokens: number;
   #dropped = 0;
   #filledMs = performance.now();
 
-  constructor(linesPerSecond: number) {
-    this.#linesPerSecond = linesPerSecond;
-    this.#tokens = 2 * linesPerSecond;
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+    this.#tokens = 2 * perSecond;
   }
 
-  /** Whether one more line may be written now; one that may not is counted. */
-  take(): boolean {
+  /** Whether one more line, or so many bytes, may be written now; a refusal is counted. */
+  take(cost = 1): boolean {
     const now = performance.now();
-    const gained = ((now - this.#filledMs) / 1000) * this.#linesPerSecond;
-    this.#tokens = Math.min(2 * this.#linesPerSecond, this.#tokens + gained);
+    const gained = ((now - this.#filledMs) / 1000) * this.#perSecond;
+    this.#tokens = Math.min(2 * this.#perSecond, this.#tokens + gained);
     this.#filledMs = now;
-    if (this.#tokens < 1) {
+    if (this.#tokens < cost) {
       this.#dropped++;
       return false;
     }
-    this.#tokens--;
+    this.#tokens -= cost;
     return true;
   }
 
-  /** Lines that were refused since this was asked last. */
+  /** How often it refused since this was asked last. */
   takeDropped(): number {
     const dropped = this.#dropped;
     this.#dropped = 0;

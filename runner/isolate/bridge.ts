@@ -135,8 +135,10 @@ export const BUNDLE_FILE = 'bundle.js';
 export const REPLY_BYTES = 1024 * 1024;
 /** Most bytes of one log line. */
 export const LOG_LINE_CHARS = 8 * 1024;
-/** Most log lines of one turn; more are dropped and counted. */
+/** Most log lines at once, and in the long run, and of their JSON in the long run; more are dropped and counted. */
 export const LOG_LINES_PER_TURN = 500;
+export const LOG_LINES_PER_S = 1000;
+export const LOG_CHARS_PER_S = 1024 * 1024;
 /** Most timers, and most operations, a guest may have pending. */
 export const MAX_TIMERS = 10_000;
 export const MAX_OPERATIONS = 256;

@@ -1,4 +1,4 @@
-import { toFuncatronError } from '../../core/errors.ts';
+import { FuncatronError, toFuncatronError } from '../../core/errors.ts';
 import { MAX_OPERATIONS, OPERATION_BYTES } from './bridge.ts';
 import { type Channel, FrameKind } from './channel.ts';
 import type { GuestOperation, GuestResult, WorkerEvents } from './isolate.ts';
@@ -12,11 +12,16 @@ function describe(thrown: unknown): { code: string; message: string } {
   return { code, message };
 }
 
+/** Results a worker has not read yet may be so long together; more fail. A guest that asks and then loops would fill the runner. */
+const UNREAD_BYTES = 64 * 1024 * 1024;
+
 /** What a worker asked its runner to do and still waits for. */
 export class Operations {
   readonly #channel: Channel;
   readonly #events: Pick<WorkerEvents, 'onOperation'>;
   readonly #pending = new Map<number, AbortController>();
+  /** Those that the runner still performs, given up or not: not all can be stopped half-way. */
+  #running = 0;
 
   constructor(channel: Channel, events: Pick<WorkerEvents, 'onOperation'>) {
     this.#channel = channel;
@@ -30,7 +35,7 @@ export class Operations {
     const { name, args, callId } = JSON.parse(frame.toString('utf8', 8, jsonEnd)) as Record<string, unknown>;
     if (typeof name !== 'string' || typeof args !== 'object' || args === null) throw new TypeError('bad operation');
     if (this.#pending.has(id)) throw new TypeError(`operation ${id} twice`);
-    if (this.#pending.size >= MAX_OPERATIONS) {
+    if (this.#running >= MAX_OPERATIONS) {
       return this.#settle(id, 0, {
         code: 'SERVICE_BUSY',
         message: `more than ${MAX_OPERATIONS} operations are pending`,
@@ -66,14 +71,19 @@ export class Operations {
   async #run(id: number, request: GuestOperation, signal: AbortSignal): Promise<void> {
     let done: 0 | 1 = 1;
     let outcome: GuestResult;
+    this.#running++;
     try {
       outcome = await this.#events.onOperation(request, signal);
       const bytes = outcome.bytes?.length ?? 0;
       if (bytes > OPERATION_BYTES) throw new Error(`${request.name}: ${bytes} bytes are more than ${OPERATION_BYTES}`);
+      if (bytes + this.#channel.backlogBytes > UNREAD_BYTES) {
+        throw new FuncatronError('SERVICE_BUSY', `${request.name}: the worker does not read its results`);
+      }
     } catch (thrown) {
       done = 0;
       outcome = { result: describe(thrown) };
     }
+    this.#running--;
     if (this.#pending.delete(id)) this.#settle(id, done, outcome.result, outcome.bytes);
   }
 

@@ -7,12 +7,15 @@ import type { MapPositions } from './source-position.ts';
 
 /** A worker may write so many lines a second, and twice that at once; more are dropped and counted. */
 const LINES_PER_SECOND = 1000;
+/** A frame beyond so many bytes a second is dropped unread: reading it would keep the runner from its calls. Four times what an honest host sends. */
+const BYTES_PER_SECOND = 12 * 1024 * 1024;
 
 /** Lines from a worker: checked, bounded, their stacks said in the author's files. */
 export class WorkerLog {
   readonly #events: Pick<WorkerEvents, 'onLog'>;
   readonly #mapPositions: MapPositions;
   readonly #budget = new LineBudget(LINES_PER_SECOND);
+  readonly #byteBudget = new LineBudget(BYTES_PER_SECOND);
   /** Lines the worker itself dropped, of which no line has told yet. */
   #unsaid = 0;
 
@@ -23,6 +26,7 @@ export class WorkerLog {
 
   /** Takes a frame: a JSON list of lines; throws when it is not one. */
   write(payload: Buffer): void {
+    if (!this.#byteBudget.take(payload.length)) return;
     const lines: unknown = JSON.parse(payload.toString());
     if (!Array.isArray(lines)) throw new TypeError('log frame is not a list');
     for (const line of lines) this.#writeOne(line as Record<string, unknown>);
@@ -31,7 +35,7 @@ export class WorkerLog {
   #writeOne(line: Record<string, unknown>): void {
     this.#unsaid += Number(line['dropped']) || 0;
     if (!this.#budget.take()) return;
-    const dropped = this.#unsaid + this.#budget.takeDropped();
+    const dropped = this.#unsaid + this.#budget.takeDropped() + this.#byteBudget.takeDropped();
     this.#unsaid = 0;
     const { time, level, message, operationId, callId, fields } = line;
     this.#events.onLog({

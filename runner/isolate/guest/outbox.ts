@@ -1,4 +1,5 @@
-import { Cell, Clock, LOG_LINES_PER_TURN, Out } from '../bridge.ts';
+import { Cell, Clock, LOG_CHARS_PER_S, LOG_LINES_PER_S, LOG_LINES_PER_TURN, Out } from '../bridge.ts';
+import { nowMs } from './clock.ts';
 import { cells, clocks, offer } from './shared.ts';
 
 /**
@@ -29,7 +30,10 @@ let replies: Finished[] = [];
 let notes: Note[] = [];
 let replyAt = 0;
 let noteAt = 0;
-let logLines = 0;
+/** Room for log lines, refilled as time passes: each crosses to the runner, which must not be kept busy reading them. */
+let lineRoom = LOG_LINES_PER_TURN;
+let charRoom = LOG_CHARS_PER_S;
+let refilledMs = 0;
 let droppedLines = 0;
 let meta = '';
 let timerDueMs: () => number = () => Infinity;
@@ -55,9 +59,15 @@ export function putNote(out: number, id: number, text: string, bytes?: Uint8Arra
   onPut();
 }
 
-/** Whether there is room for another log line in this turn; counts what is refused. */
+/** Whether there is room for another log line now; counts what is refused. */
 export function mayLog(): boolean {
-  if (logLines < LOG_LINES_PER_TURN) return true;
+  const now = nowMs();
+  if (now > refilledMs) {
+    lineRoom = Math.min(LOG_LINES_PER_TURN, lineRoom + ((now - refilledMs) * LOG_LINES_PER_S) / 1000);
+    charRoom = Math.min(LOG_CHARS_PER_S, charRoom + ((now - refilledMs) * LOG_CHARS_PER_S) / 1000);
+    refilledMs = now;
+  }
+  if (lineRoom >= 1 && charRoom > 0) return true;
   droppedLines++;
   return false;
 }
@@ -71,7 +81,8 @@ export function takeDropped(): number {
 
 /** Hands over a line as JSON; `mayLog` has been asked. */
 export function putLog(json: string): void {
-  logLines++;
+  lineRoom--;
+  charRoom -= json.length;
   putNote(Out.log, 0, json);
 }
 
@@ -101,7 +112,6 @@ export function take(): string | undefined {
   if (replyAt > 0) replies = [];
   noteAt = 0;
   replyAt = 0;
-  logLines = 0;
   clocks[Clock.timerDueMs] = timerDueMs();
   return undefined;
 }

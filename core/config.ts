@@ -165,6 +165,13 @@ export const CONFIG = {
     default: false,
     text: 'runner: start although the isolate cannot keep its promises here (see docs/security.md)',
   },
+  secretsDir: {
+    default: '',
+    unit: 'path',
+    flag: '--secrets',
+    env: 'FUNCATRON_SECRETS',
+    text: "runner: folder of the bundles' secrets, a file each: `<bundle>/<NAME>`, or `<NAME>` for all bundles; when empty, `secrets` in the data folder",
+  },
   fetchAllow: {
     default: '',
     text: 'runner: private hosts bundles may fetch when their manifest names them, `host:port` separated by commas',

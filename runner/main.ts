@@ -24,6 +24,7 @@ import { Replies } from './replies.ts';
 import { createRunnerMetrics } from './runner-metrics.ts';
 import { fetchPolicyOf } from './services/address-policy.ts';
 import { createGuestServices } from './services/guest-services.ts';
+import { readSecrets } from './services/secrets.ts';
 import { createInvoker } from './services/invoke.ts';
 import { Forwarder } from './triggers/forwarder.ts';
 import { Triggers } from './triggers/triggers.ts';
@@ -68,6 +69,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const budget = new WorkerBudget(config.maxWorkers);
   const cache = { folder: join(folder, 'bundles'), repository: createRepository(store), log };
   const policy = fetchPolicyOf(config);
+  const secretsDir = config.secretsDir === '' ? join(config.dataDir, 'secrets') : config.secretsDir;
   const kinds = stack.push(
     'isolates',
     createKinds({
@@ -114,7 +116,8 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       maxPrefetch: config.maxPrefetch,
       drainMs: config.drainMs,
       load: (digest) => loadBundle(cache, digest),
-      services: (manifest) => createGuestServices(manifest, store, policy, invoke),
+      services: async (manifest) =>
+        createGuestServices(manifest, await readSecrets(secretsDir, manifest), { store, policy, invoke, log }),
       onLog: (bundle, revision, line) => logs.add({ ...line, bundle, revision, runner: id }),
       onChange() {
         agent.changed();

@@ -15,6 +15,7 @@ import type { WorkerEvents, WorkerSpec } from './isolate/isolate.ts';
 import type { Kinds } from './isolate/kinds.ts';
 import type { Replies } from './replies.ts';
 import type { GuestServices } from './services/guest-services.ts';
+import { withScopes } from './services/scoped-isolate.ts';
 import type { WorkerBudget } from './worker-budget.ts';
 import type { Quarantine } from './worker-pool.ts';
 import { workerSpecOf } from './worker-spec.ts';
@@ -34,7 +35,8 @@ export interface RevisionContext {
   readonly drainMs: number;
   load(digest: string): Promise<LoadedBundle>;
   onLog(bundle: string, revision: string, line: Parameters<WorkerEvents['onLog']>[0]): void;
-  services(manifest: Manifest): GuestServices;
+  /** @throws DEPLOY_FAILED naming the secrets this runner does not have */
+  services(manifest: Manifest): Promise<GuestServices>;
   /** What `describe` says has changed. */
   onChange(): void;
 }
@@ -153,8 +155,8 @@ export class Revision implements Closable {
       const bundle = await context.load(this.digest);
       const { record } = bundle;
       const counts = new CallCounts(record.api.operations.map((operation) => operation.operationId));
-      const services = context.services(record.manifest);
-      const dispatch = this.#createDispatch(record, counts, services, workerSpecOf(bundle));
+      const services = await context.services(record.manifest);
+      const dispatch = this.#createDispatch(record, counts, services, workerSpecOf(bundle, services.secrets));
       this.#opened = { dispatch, record, counts, services };
       await Promise.all([dispatch.host.open(), this.#declare()]);
       this.#isUp = true;
@@ -195,7 +197,7 @@ export class Revision implements Closable {
       counts,
       log: this.#log,
       host: {
-        kind: kinds.of(record.manifest),
+        kind: services.vends ? withScopes(kinds.of(record.manifest), services) : kinds.of(record.manifest),
         spec,
         workersMax: Math.max(1, workers.max),
         workersMin: workers.min,

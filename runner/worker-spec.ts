@@ -5,7 +5,10 @@ import type { WorkerSpec } from './isolate/isolate.ts';
 const START_TIMEOUT_MS = 20_000;
 
 /** What a worker is told of a bundle. */
-export function workerSpecOf({ record, source, sourceMap, folder }: LoadedBundle): WorkerSpec {
+export function workerSpecOf(
+  { record, source, sourceMap, folder }: LoadedBundle,
+  secrets: NonNullable<WorkerSpec['secrets']>,
+): WorkerSpec {
   const { manifest, api } = record;
   return {
     bundle: manifest.name,
@@ -15,7 +18,8 @@ export function workerSpecOf({ record, source, sourceMap, folder }: LoadedBundle
     ...(folder === undefined ? {} : { folder }),
     operations: api.operations.map(({ operationId, handler }) => ({ operationId, handler })),
     config: manifest.config,
-    services: manifest.services,
+    services: typesOf(manifest.services),
+    secrets,
     memoryMb: manifest.memoryMb,
     concurrency: manifest.concurrency,
     stackTraces: manifest.stackTraces,
@@ -26,4 +30,9 @@ export function workerSpecOf({ record, source, sourceMap, folder }: LoadedBundle
     permissions: manifest.permissions,
     startTimeoutMs: START_TIMEOUT_MS,
   };
+}
+
+/** Where services are and who they are reached as stays with the runner. */
+function typesOf(services: Readonly<Record<string, { readonly type: string }>>): WorkerSpec['services'] {
+  return Object.fromEntries(Object.entries(services).map(([name, { type }]) => [name, { type }]));
 }

@@ -1,4 +1,5 @@
 import type { LogLevel } from '../log.ts';
+import type { ServiceSettings } from './service-settings.ts';
 
 /**
  * What `x-funcatron` at the top of a document says, with its defaults filled in. `swagger/funcatron.schema.json` is
@@ -23,7 +24,7 @@ export interface Manifest {
   /** `context.config`: any JSON. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Services by the name the func reaches them under: `context.services.<name>`. */
-  readonly services: Readonly<Record<string, { readonly type: 'kv' }>>;
+  readonly services: Readonly<Record<string, ServiceSettings>>;
   /** `host` or `host:port` of private addresses the bundle asks to fetch; the operator has to allow them too. */
   readonly fetchAllow: readonly string[];
   /** Names of secrets the func may read; their values stay with the operator. */

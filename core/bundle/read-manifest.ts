@@ -2,8 +2,10 @@ import schema from '../../swagger/funcatron.schema.json' with { type: 'json' };
 import type { Problem } from '../errors.ts';
 import type { Json, JsonObject } from '../openapi/api.ts';
 import { memberOf, objectAt, pointerTo, textAt } from '../openapi/json.ts';
+import { nearestWord } from '../openapi/nearest.ts';
 import { createSettingsReader, type SettingsReader } from '../openapi/settings.ts';
 import type { Manifest, Permissions } from './manifest.ts';
+import { SERVICE_TYPES } from './service-settings.ts';
 
 /** What `x-funcatron` says of one operation, the top of the document counted in. */
 export interface OperationSettings {
@@ -83,7 +85,7 @@ export function readManifest(document: JsonObject): ManifestReading {
     idleTimeoutS: numberAt(value, 'idleTimeoutS', 0),
     state: memberOf(value, 'state') as Manifest['state'],
     config: objectAt(value, 'config'),
-    services: objectAt(value, 'services') as unknown as Manifest['services'],
+    services: readServices(read, objectAt(value, 'services'), problems),
     fetchAllow: textsAt(objectAt(value, 'fetch'), 'allow'),
     secrets: textsAt(value, 'secrets'),
     logLevel: memberOf(value, 'logLevel') as Manifest['logLevel'],
@@ -114,6 +116,33 @@ function problemsOfProgram(runtime: Manifest['runtime'], written: JsonObject): P
     problemAt('concurrency', 'a program of runtime http takes one call at a time', hint);
   }
   return problems;
+}
+
+/** Each service by the definition of its type. */
+function readServices(read: SettingsReader, given: JsonObject, problems: Problem[]): Manifest['services'] {
+  const services: Record<string, JsonObject> = {};
+  for (const name of Object.keys(given)) {
+    const settings = objectAt(given, name);
+    const type = textAt(settings, 'type');
+    if (type === undefined) continue; // Among the problems already.
+    const pointer = pointerTo('', EXTENSION, 'services', name);
+    if (!SERVICE_TYPES.some((known) => known === type)) {
+      const nearest = nearestWord(type, SERVICE_TYPES);
+      const hint = nearest === undefined ? `There are ${SERVICE_TYPES.join(', ')}.` : `Did you mean ${nearest}?`;
+      problems.push({ message: `${type} is not a type of service`, pointer: pointerTo(pointer, 'type'), hint });
+      continue;
+    }
+    const { value, problems: found } = read(`${type}Service`, settings, pointer);
+    problems.push(...found.map((problem) => inService(name, problem)));
+    services[name] = value;
+  }
+  return services as unknown as Manifest['services'];
+}
+
+/** A problem of a service, said as one of the manifest. */
+function inService(name: string, problem: Problem): Problem {
+  const message = problem.message.replace(/^x-funcatron /, `${problem.pointer?.split('/').at(-1)} `);
+  return { ...problem, message: `service ${name}: ${message}` };
 }
 
 function readOperation(

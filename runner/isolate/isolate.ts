@@ -83,6 +83,11 @@ export interface WorkerEvents {
  * | `kv.delete` | `{service, key}` | `{deleted: boolean}` |
  * | `kv.increment` | `{service, key, by, ttlMs?}` | `{value: number}` |
  * | `invoke` | `{bundle, operationId, params?, query?, headers?}`, bytes: the body; needs `callId` | `{status, headers}`, bytes: the body |
+ * | `postgres.query` | `{service, sql, parameters, deadline?}` | `{fields: [{name, type: OID}], rows: (string \| null)[][], rowCount}` |
+ * | `redis.command` | `{service, words: string[], deadline?}` | `{value}` |
+ * | `http.fetch` | `{service, url: a path, method, headers, redirect, deadline?}`, bytes: the body | as `fetch` |
+ * | `amqp.publish` | `{service, exchange, key, options, deadline?}`, bytes: the body | `{}` |
+ * | `scope.end` | `{}`; needs `callId` | `{}`: what the call has taken is committed |
  * | `fetch` | `{url, method, headers: [name, value][], redirect: 'follow' \| 'manual' \| 'error'}`, bytes: the body | `{url, status, statusText, headers: [name, value][], redirected}`, bytes: the body, ≤ 8 MiB |
  */
 export interface GuestOperation {

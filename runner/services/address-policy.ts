@@ -54,13 +54,16 @@ const DEFAULT_PORTS: Readonly<Record<string, string>> = {
   'amqps:': '5671',
   'redis:': '6379',
   'rediss:': '6379',
+  'postgres:': '5432',
+  'postgresql:': '5432',
 };
 
 function hostAndPort(url: URL): string {
   return `${url.hostname}:${portOf(url)}`;
 }
 
-function portOf(url: URL): string {
+/** The port of a URL, written or not. */
+export function portOf(url: URL): string {
   return url.port === '' ? (DEFAULT_PORTS[url.protocol] ?? '') : url.port;
 }
 

@@ -17,8 +17,10 @@ const below: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages with one home each. */
 const homes: Readonly<Record<string, RegExp>> = {
-  amqplib: /^core\/broker\/amqp[a-z-]*\.ts$/,
-  ioredis: /^core\/store\/redis\.ts$/,
+  // The cluster's own, and the servers of bundles.
+  amqplib: /^(?:core\/broker\/amqp[a-z-]*|runner\/services\/amqp)\.ts$/,
+  ioredis: /^(?:core\/store|runner\/services)\/redis\.ts$/,
+  pg: /^runner\/services\/postgres[a-z-]*\.ts$/,
   piscina: /^runner\/isolate\/thread\.ts$/,
   '@apidevtools/swagger-parser': /^core\/openapi\//,
   'js-yaml': /^core\/openapi\//,

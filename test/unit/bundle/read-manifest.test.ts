@@ -92,22 +92,48 @@ describe('core/bundle/read-manifest', () => {
 
   const later: readonly (readonly [string, object, string])[] = [
     ['isolation', { isolation: 'thread' }, '/x-funcatron/isolation isolation thread'],
-    ['secrets', { secrets: ['A'] }, '/x-funcatron/secrets secrets'],
     ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
     ['providers', { providers: {} }, '/x-funcatron/providers providers'],
-    ['state', { state: 'fresh' }, '/x-funcatron/state state fresh'],
     ['direct', { direct: true }, '/x-funcatron/direct direct'],
-    [
-      'a service of another type',
-      { services: { db: { type: 'postgres' } } },
-      '/x-funcatron/services/db/type services.db.type postgres',
-    ],
   ];
   for (const [what, settings, message] of later) {
     it(`refuses ${what} as not in this version`, () => {
       assert.deepEqual(problemsOf(settings), [`${message} is not in this version`]);
     });
   }
+
+  it('takes services with values of their own or the names of secrets', () => {
+    const services = {
+      db: { type: 'postgres', url: { secret: 'DB_URL' } },
+      crm: { type: 'http', baseUrl: 'https://crm.test/v1', headers: { authorization: { secret: 'CRM' } } },
+    };
+    const { manifest, problems } = readManifest({ info: INFO, 'x-funcatron': { services, secrets: ['TOKEN'] } });
+    assert.deepEqual(problems, []);
+    assert.deepEqual(manifest.services, { ...services, db: { ...services.db, poolMax: 5 } });
+    assert.deepEqual(manifest.secrets, ['TOKEN']);
+  });
+
+  it('refuses unknown types and keys of services with the nearest one', () => {
+    const db = { type: 'postgres', url: { secret: 'DB_URL' } };
+    const problems = [
+      { db: { ...db, type: 'postgre' } },
+      { db: { ...db, poolMx: 3 } },
+      { db: { ...db, url: { secrt: 'X' } } },
+      { db: { type: 'postgres' } },
+      { kv: { type: 'kv', url: 'redis://x' } },
+    ].flatMap((services) => readManifest({ info: INFO, 'x-funcatron': { services } }).problems);
+    assert.deepEqual(
+      problems.map(({ message, hint }) => [message, hint]),
+      [
+        ['postgre is not a type of service', 'Did you mean postgres?'],
+        ['service db: poolMx is not a key of x-funcatron', 'Did you mean poolMax?'],
+        ['service db: url is required', undefined],
+        ['service db: secrt is not a key of x-funcatron', 'Did you mean secret?'],
+        ['service db: url is required', undefined],
+        ['service kv: url is not a key of x-funcatron', 'swagger/funcatron.schema.json lists every key.'],
+      ],
+    );
+  });
 
   it('refuses keys that mean nothing to the runtime', () => {
     assert.deepEqual(problemsOf({ permissions: { net: true } }), [

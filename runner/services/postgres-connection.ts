@@ -1,0 +1,103 @@
+import { DatabaseError, type Pool, type PoolClient } from 'pg';
+import { FuncatronError } from '../../core/errors.ts';
+import { MAX_RESULT_BYTES, serviceError, unreachable, waitMsOf } from './service.ts';
+
+/** Connections of a pool: waiting for one, and what may come over one. */
+
+/** Callers that wait for a connection of one pool; more are told at once that it is busy. */
+const MAX_WAITING = 1_000;
+/** What a result needs beside its values. */
+const FRAMING_BYTES = 64 * 1024;
+
+/** A connection's state. Counts what a query receives, and cuts it off when that is too much: the client keeps whole results in memory. */
+class Line {
+  /** It can run no more statements. */
+  isLost = false;
+  /** That is because a result was too long. */
+  isExceeded = false;
+  #bytes = 0;
+
+  constructor(client: PoolClient) {
+    const { stream } = client.connection;
+    stream.on('data', (chunk: Buffer) => {
+      this.#bytes += chunk.length;
+      if (this.#bytes <= MAX_RESULT_BYTES + FRAMING_BYTES) return;
+      this.isExceeded = true;
+      stream.destroy();
+    });
+  }
+
+  begin(): void {
+    this.#bytes = 0;
+  }
+}
+
+const lines = new WeakMap<PoolClient, Line>();
+
+export function lineOf(client: PoolClient): Line {
+  const line = lines.get(client) ?? new Line(client);
+  lines.set(client, line);
+  return line;
+}
+
+/**
+ * A connection, to be released by the caller.
+ * @throws SERVICE_BUSY when the wait for one takes too long for the call; TIMEOUT when the call ends meanwhile; an Error
+ *   SERVICE_DOWN when the server cannot be reached
+ */
+export async function acquire(
+  pool: Pool,
+  service: string,
+  deadline: number | undefined,
+  signal: AbortSignal,
+): Promise<PoolClient> {
+  if (pool.waitingCount >= MAX_WAITING) throw busy(service);
+  const waitMs = waitMsOf(deadline);
+  const { promise: givenUp, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void =>
+    reject(new FuncatronError('TIMEOUT', `the call ended before service ${service} was free`));
+  const timer = setTimeout(() => reject(busy(service)), waitMs);
+  signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  const connected = pool.connect();
+  try {
+    const client = await Promise.race([connected, givenUp]);
+    // Without a listener a connection that is lost between two queries would end the runner.
+    if (client.listenerCount('error', ignore) === 0) client.on('error', ignore);
+    return client;
+  } catch (error) {
+    connected.then(
+      (late) => late.release(),
+      () => undefined,
+    );
+    if (error instanceof FuncatronError) throw error;
+    throw unreachable(service, error);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+function ignore(): void {
+  // The query under way, or the next one, fails of it.
+}
+
+function busy(service: string): FuncatronError {
+  const message = `service ${service} had no free connection in time`;
+  return new FuncatronError('SERVICE_BUSY', message, { data: { retryAfterS: 1 } });
+}
+
+/** Whether the connection is gone, rather than the statement wrong: class 08, or the server is shutting down (57P01 … 57P03). */
+export function isConnectionLost(error: unknown): boolean {
+  if (!(error instanceof DatabaseError)) return true;
+  return error.code === undefined || error.code.startsWith('08') || error.code.startsWith('57P');
+}
+
+/** What the guest is told of a query that failed: SQLSTATE and the server's words, which a connection's failure has none of. */
+export function queryFailed(service: string, error: unknown): Error {
+  if (error instanceof FuncatronError) return error;
+  if (error instanceof DatabaseError && !isConnectionLost(error)) {
+    return serviceError(error.code ?? 'XX000', `service ${service}: ${error.message}`);
+  }
+  return error instanceof Error && 'code' in error && error.code === '25P02' ? error : unreachable(service, error);
+}

@@ -160,8 +160,15 @@ export class WorkerStarter {
     this.#kind = kind;
   }
 
-  async start(source: string, overrides?: Partial<WorkerSpec>, handlers?: string[]): Promise<WorkerHarness> {
+  /** @param prepare gets the harness before the worker starts: its `init` may ask for operations */
+  async start(
+    source: string,
+    overrides?: Partial<WorkerSpec>,
+    handlers?: string[],
+    prepare?: (harness: WorkerHarness) => void,
+  ): Promise<WorkerHarness> {
     const harness = new WorkerHarness();
+    prepare?.(harness);
     harness.worker = await this.#kind().start(specOf(source, overrides, handlers), harness.events);
     this.#workers.push(harness);
     return harness;

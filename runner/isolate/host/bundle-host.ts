@@ -156,6 +156,7 @@ export class BundleHost {
       if (!realm.isDropped) realm.tick();
       this.#takeAll(realm);
     }
+    this.#operations.flush();
     this.#calls.flush();
     this.#log.flush();
     this.#armTimer();

@@ -24,6 +24,8 @@ export class Operations {
   readonly #send: SendFrame;
   readonly #onSettled: (realm: Realm) => void;
   readonly #pending = new Map<number, Pending>();
+  /** Frames of this turn: a cancel would overtake them, so what is given up in the turn it began in never leaves. */
+  readonly #unsent = new Map<number, readonly Buffer[]>();
   #lastId = 0;
 
   /** @param onSettled called when an operation ended: its guest has work */
@@ -45,7 +47,14 @@ export class Operations {
     this.#pending.set(this.#lastId, { realm, id });
     head.writeUInt32BE(this.#lastId, 0);
     head.writeUInt32BE(text.length, 4);
-    this.#send(FrameKind.op, head, text, bytes);
+    this.#unsent.set(this.#lastId, [head, text, bytes]);
+  }
+
+  /** Sends what has begun in this turn. */
+  flush(): void {
+    if (this.#unsent.size === 0) return;
+    for (const parts of this.#unsent.values()) this.#send(FrameKind.op, ...parts);
+    this.#unsent.clear();
   }
 
   /** Tells the runner that the guest gave an operation up. */
@@ -73,6 +82,7 @@ export class Operations {
 
   #giveUp(number: number): void {
     this.#pending.delete(number);
+    if (this.#unsent.delete(number)) return;
     const frame = Buffer.allocUnsafe(4);
     frame.writeUInt32BE(number);
     this.#send(FrameKind.cancel, frame);

@@ -30,7 +30,18 @@ export interface Bundle {
   readonly revisions: readonly Revision[];
   readonly workers?: { readonly min: number; readonly max: number };
   readonly lastChange?: { readonly kind?: string; readonly error?: { readonly message: string } };
+  readonly failures?: readonly Failure[];
   readonly operations?: readonly Operation[];
+}
+
+/** A runner that cannot run a revision. Times are ISO 8601. */
+export interface Failure {
+  readonly runner: string;
+  readonly revision: string;
+  readonly state: 'failed';
+  readonly error?: { readonly code: string; readonly message: string; readonly hint?: string };
+  readonly since?: string;
+  readonly retryAt?: string;
 }
 
 export interface Revision {

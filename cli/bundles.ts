@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { FuncatronError } from '../core/errors.ts';
-import type { Bundle, Operation } from './answers.ts';
+import type { Bundle, Failure, Operation } from './answers.ts';
 import { openClient } from './client.ts';
 import { addSettings, CLIENT_SETTINGS, readSettings } from './settings.ts';
 import { formatTable, type Terminal, withProgress } from './terminal.ts';
@@ -77,12 +77,13 @@ async function describe(name: string, options: Options, terminal: Terminal): Pro
     terminal.out(JSON.stringify(found, null, 2));
     return;
   }
-  const { live, workers, lastChange, revisions, operations = [] } = found;
+  const { live, workers, lastChange, revisions, failures = [], operations = [] } = found;
   terminal.out(`bundle    ${found.bundle}`);
   terminal.out(`live      ${formatWeights(live)}`);
   for (const { revision, runners, ready, weight } of revisions) {
     if (weight > 0) terminal.out(`runners   ${ready} of ${runners} have ${revision}`);
   }
+  for (const failure of failures) terminal.out(`state     ${formatFailure(failure)}`);
   if (workers !== undefined) terminal.out(`workers   ${workers.min} to ${workers.max} per runner`);
   if (lastChange?.error !== undefined) terminal.out(`failed    ${lastChange.error.message}`);
   terminal.out(`revisions ${revisions.length}`);
@@ -111,6 +112,14 @@ async function confirm(what: string, terminal: Terminal): Promise<void> {
   if (!/^y(es)?$/i.test(answer.trim())) {
     throw new FuncatronError('INVALID_CONFIG', 'nothing was removed', { data: { hint: 'answer y, or add --yes' } });
   }
+}
+
+/** `failed: 3f9c0a12be77 on r1 since …: FUNC_CRASHED the worker died (memory); next try …`. */
+function formatFailure({ runner, revision, error, since, retryAt }: Failure): string {
+  const from = since === undefined ? '' : ` since ${since}`;
+  const why = error === undefined ? '' : `: ${error.code} ${error.message}`;
+  const next = retryAt === undefined ? '' : `; next try ${retryAt}`;
+  return `failed: ${revision} on ${runner}${from}${why}${next}`;
 }
 
 /** `3f9c0a12be77`, or with shares where there are several: `3f9c0a12be77 90%, 81d2aa0c4f10 10%`. */

@@ -1,5 +1,6 @@
 import type { Repository } from '../core/bundle/repository.ts';
 import { FuncatronError } from '../core/errors.ts';
+import { within } from '../core/lifecycle.ts';
 import type { LogLevel } from '../core/log.ts';
 import type { JsonObject } from '../core/openapi/api.ts';
 import type { Store } from '../core/store/store.ts';
@@ -12,7 +13,7 @@ import type { BundleEntry, Weights } from './bundle-entry.ts';
 import { findBundle, readRegistry, requireBundle, requireRevision, type RegistryState } from './registry.ts';
 import type { Replies } from './replies.ts';
 import { receiveUpload } from './upload.ts';
-import { viewBundle, viewFrontend, viewOperations, viewRoutes, viewRunner } from './views.ts';
+import { isShort, viewBundle, viewFailures, viewFrontend, viewOperations, viewRoutes, viewRunner } from './views.ts';
 
 export interface EndpointOptions {
   readonly store: Store;
@@ -29,6 +30,8 @@ export interface EndpointOptions {
 
 /** Each upload may hold 64 MiB in memory. */
 const MAX_UPLOADS = 4;
+/** How long a view waits for the leader, where it can do without. */
+const MEMBERS_MS = 1_000;
 
 /** The handlers of swagger/tron.yaml by operationId; a test holds both together. */
 export function createEndpoints(options: EndpointOptions): Readonly<Record<string, Endpoint>> {
@@ -76,6 +79,15 @@ export function createEndpoints(options: EndpointOptions): Readonly<Record<strin
     return (await execute({ type: 'members' })).members ?? { runners: [], frontends: [] };
   }
 
+  /** What runners say; nothing while there is no leader to ask. */
+  async function knownRunners(): Promise<Members['runners']> {
+    try {
+      return (await within(members(), MEMBERS_MS, 'no leader answered')).runners;
+    } catch {
+      return []; // The rest of what was asked for is in the store.
+    }
+  }
+
   /** Records of what is live of a bundle, newest last. */
   async function liveRecords(bundle: BundleEntry) {
     const live = bundle.revisions.filter(({ revision }) => revision in bundle.live);
@@ -114,7 +126,11 @@ export function createEndpoints(options: EndpointOptions): Readonly<Record<strin
         const bundle = requireBundle(state, nameOf(params));
         const newest = (await liveRecords(bundle)).at(-1);
         const operations = newest === undefined ? {} : { operations: viewOperations(newest.api) };
-        return { status: 200, json: { ...viewBundle(bundle, snapshot), ...operations } };
+        const failures = isShort(bundle, snapshot) ? viewFailures(bundle, await knownRunners()) : [];
+        return {
+          status: 200,
+          json: { ...viewBundle(bundle, snapshot), ...(failures.length === 0 ? {} : { failures }), ...operations },
+        };
       },
     },
 

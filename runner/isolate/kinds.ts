@@ -3,6 +3,8 @@ import { FuncatronError } from '../../core/errors.ts';
 import type { Closable } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
 import type { IsolateKind } from './isolate.ts';
+import { createDefaultRuntime } from '../runtimes/default.ts';
+import { createHttpRuntime } from '../runtimes/http.ts';
 import { createNodeRuntime } from '../runtimes/node.ts';
 import { createPythonRuntime } from '../runtimes/python.ts';
 import { createProcessIsolate } from './process.ts';
@@ -26,6 +28,8 @@ export interface Kinds extends Closable {
 /** By isolation for `js`, by runtime for everything else. A kind is made when the first bundle needs it. */
 const KINDS: Readonly<Record<string, (options: KindOptions) => IsolateKind>> = {
   process: createProcessIsolate,
+  http: createHttpRuntime,
+  default: createDefaultRuntime,
   node: createNodeRuntime,
   python: createPythonRuntime,
 };

@@ -1,0 +1,130 @@
+import type { ChildProcess } from 'node:child_process';
+import { isUtf8 } from 'node:buffer';
+import { delay } from '../../core/lifecycle.ts';
+import { REPLY_BYTES } from '../isolate/bridge.ts';
+import type { WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
+import { environmentOfCall } from './environment.ts';
+import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
+import { logOutput } from './program-output.ts';
+import { endOf, killProgram, type ProgramWalls, startProgram } from './program.ts';
+import type { ProgramCommand } from './start-command.ts';
+import { StderrTail } from './stderr-tail.ts';
+
+export interface CallProgramsOptions extends ProgramCommand {
+  readonly spec: WorkerSpec;
+  readonly events: WorkerEvents;
+  readonly walls: ProgramWalls;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** Runs a program for each call. */
+export class CallPrograms implements Driver {
+  /** No process stands for the worker, so it is the runner's own. */
+  readonly pid = process.pid;
+  readonly backlogBytes = 0;
+  readonly ended: Driver['ended'];
+  readonly #options: CallProgramsOptions;
+  readonly #running = new Map<ChildProcess, Promise<unknown>>();
+  #end: (exit: Awaited<Driver['ended']>) => void = () => undefined;
+
+  constructor(options: CallProgramsOptions) {
+    this.#options = options;
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+  }
+
+  async run(call: ProgramCall): Promise<ProgramReply | ProgramFailure> {
+    const { spec, events, walls, environment, folder, words } = this.#options;
+    const child = startProgram({
+      walls,
+      command: words,
+      folder,
+      environment: { ...environment, ...environmentOfCall(call) },
+      memoryMb: spec.memoryMb,
+    });
+    const { id: callId, operationId } = call;
+    const onLog: WorkerEvents['onLog'] = (line) => events.onLog({ ...line, callId, operationId });
+    logOutput(child.stderr, 'info', { onLog });
+    const tail = new StderrTail(child.stderr);
+    const outcome = this.#wait(child, call, (detail) => {
+      const stderr = tail.text;
+      onLog({ time: Date.now(), level: 'error', message: `the program failed: ${detail}`, fields: { stderr } });
+    });
+    this.#running.set(child, outcome);
+    child.stdin?.end(call.body);
+    const settled = await outcome;
+    this.#running.delete(child);
+    return settled;
+  }
+
+  /** Its signal aborts, which kills the program. */
+  onOverdue(): void {}
+
+  async close(ms: number): Promise<void> {
+    await Promise.race([Promise.all(this.#running.values()), delay(ms)]);
+    this.#stop({ reason: 'closed', detail: 'it was closed' });
+  }
+
+  kill(detail: string): void {
+    this.#stop({ reason: 'killed', detail });
+  }
+
+  #stop(exit: Awaited<Driver['ended']>): void {
+    for (const child of this.#running.keys()) killProgram(child);
+    this.#end(exit);
+  }
+
+  #wait(
+    child: ChildProcess,
+    call: ProgramCall,
+    onFailure: (detail: string) => void,
+  ): Promise<ProgramReply | ProgramFailure> {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    const kill = (): void => killProgram(child);
+    call.signal.addEventListener('abort', kill, { once: true });
+    child.stdout?.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes <= REPLY_BYTES) parts.push(chunk);
+      else kill();
+    });
+    return new Promise((resolve) => {
+      const settle = (detail: string | undefined): void => {
+        call.signal.removeEventListener('abort', kill);
+        if (bytes > REPLY_BYTES) {
+          onFailure(`its result is longer than ${REPLY_BYTES} bytes`);
+          return resolve({ code: 'RESPONSE_TOO_LARGE', message: `a result is longer than ${REPLY_BYTES} bytes` });
+        }
+        if (detail === undefined) return resolve(resultOf(Buffer.concat(parts)));
+        onFailure(detail);
+        resolve({ code: 'FUNC_CRASHED', message: `the program failed: ${detail}` });
+      };
+      child.once('error', (error) => settle(`it cannot be started: ${error.message}`));
+      // Not 'exit': what it wrote before is read first.
+      child.once('close', (code, signal) => settle(code === 0 ? undefined : endOf(code, signal)));
+    });
+  }
+}
+
+/** Nothing written is 204; else the type that the bytes show, as a program has no way to say. */
+function resultOf(body: Buffer): ProgramReply {
+  if (body.length === 0) return { status: 204, headers: {}, body };
+  return { status: 200, headers: { 'content-type': typeOf(body) }, body };
+}
+
+function typeOf(body: Buffer): string {
+  if (!isUtf8(body)) return 'application/octet-stream';
+  const text = body.toString();
+  if (/^\s*[[{]/.test(text) && isJson(text)) return 'application/json';
+  return 'text/plain; charset=utf-8';
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

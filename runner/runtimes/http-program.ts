@@ -1,0 +1,132 @@
+import type { ChildProcess } from 'node:child_process';
+import { REPLY_BYTES } from '../isolate/bridge.ts';
+import { requestHead } from './http-request.ts';
+import { isBlank, ResponseProblem, ResponseReader } from './http-response.ts';
+import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
+import { endOf, killProgram } from './program.ts';
+import { methodOf } from './program-call.ts';
+
+const LIMITS = { headBytes: 32 * 1024, headers: 200, bodyBytes: REPLY_BYTES };
+
+interface Turn {
+  readonly call: ProgramCall;
+  resolve(outcome: ProgramReply | ProgramFailure): void;
+}
+
+/**
+ * A program that answers HTTP requests on its stdin with HTTP responses on its stdout, one at a time: the next request
+ * is written when the response before it is whole. One that writes anything else is killed, because nobody can tell
+ * any more which of its bytes answer what.
+ *
+ * States: idle ⇄ busy (a request is out) → ended.
+ */
+export class HttpProgram implements Driver {
+  readonly pid: number;
+  readonly ended: Driver['ended'];
+  readonly #child: ChildProcess;
+  readonly #waiting: Turn[] = [];
+  #current: Turn | undefined;
+  #reader: ResponseReader | undefined;
+  /** Why it is about to end, when that is known before it does; the first reason counts. */
+  #reason: Awaited<Driver['ended']> | undefined;
+
+  /** @param lastWords what it wrote to stderr last */
+  constructor(child: ChildProcess, lastWords: () => string) {
+    this.#child = child;
+    this.pid = child.pid ?? -1;
+    child.stdout?.on('data', (chunk: Buffer) => this.#receive(chunk));
+    child.stdout?.on('end', () => this.#end('crashed', 'it closed its stdout'));
+    this.ended = new Promise((resolve) => {
+      child.once('error', (error) => resolve({ reason: 'crashed', detail: error.message }));
+      // Not 'exit': what it wrote before is read first.
+      child.once('close', (code, signal) => {
+        resolve(
+          this.#reason ?? { reason: 'crashed', detail: [endOf(code, signal), lastWords()].filter(Boolean).join(': ') },
+        );
+      });
+    });
+  }
+
+  /** The call it works on, if any. */
+  get current(): ProgramCall | undefined {
+    return this.#current?.call;
+  }
+
+  get backlogBytes(): number {
+    return this.#child.stdin?.writableLength ?? 0;
+  }
+
+  run(call: ProgramCall): Promise<ProgramReply | ProgramFailure> {
+    return new Promise((resolve) => {
+      this.#waiting.push({ call, resolve });
+      this.#next();
+    });
+  }
+
+  /** The program has no way to hear of it, and goes on with a request that was answered: there is no other end to it. */
+  onOverdue(call: ProgramCall): void {
+    if (this.#current?.call === call) {
+      this.#end('killed', 'it did not answer a call before its deadline');
+      return;
+    }
+    const at = this.#waiting.findIndex((turn) => turn.call === call);
+    if (at >= 0) this.#waiting.splice(at, 1);
+  }
+
+  async close(ms: number): Promise<void> {
+    this.#reason ??= { reason: 'closed', detail: 'it was closed' };
+    this.#child.stdin?.end();
+    const timer = setTimeout(() => killProgram(this.#child), ms);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  kill(detail: string): void {
+    this.#end('killed', detail);
+  }
+
+  #next(): void {
+    if (this.#current !== undefined || this.#reason !== undefined) return;
+    this.#current = this.#waiting.shift();
+    const { stdin } = this.#child;
+    if (this.#current === undefined || stdin === null) return;
+    const { call } = this.#current;
+    this.#reader = new ResponseReader(methodOf(call.meta), LIMITS);
+    stdin.cork();
+    stdin.write(requestHead(call));
+    if (call.body.length > 0) stdin.write(call.body);
+    stdin.uncork();
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#reader === undefined) {
+      if (!isBlank(chunk)) this.#end('crashed', 'it wrote to stdout without being asked');
+      return;
+    }
+    try {
+      const reply = this.#reader.push(chunk);
+      if (reply !== undefined) this.#settle(reply);
+    } catch (thrown) {
+      if (!(thrown instanceof ResponseProblem)) throw thrown;
+      const { code, message } = thrown;
+      this.#settle({
+        code,
+        message: code === 'RESPONSE_TOO_LARGE' ? message : 'what the program wrote is no HTTP response',
+      });
+      this.#end('crashed', message);
+    }
+  }
+
+  #settle(outcome: ProgramReply | ProgramFailure): void {
+    const turn = this.#current;
+    this.#current = undefined;
+    this.#reader = undefined;
+    turn?.resolve(outcome);
+    this.#next();
+  }
+
+  #end(reason: 'killed' | 'crashed', detail: string): void {
+    this.#reason ??= { reason, detail };
+    killProgram(this.#child);
+  }
+}

@@ -1,0 +1,57 @@
+import { FuncatronError } from '../../core/errors.ts';
+import { delay } from '../../core/lifecycle.ts';
+import type { Log } from '../../core/log.ts';
+import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
+import { environmentOf } from './environment.ts';
+import { HttpProgram } from './http-program.ts';
+import { logOutput } from './program-output.ts';
+import { ProgramWorker } from './program-worker.ts';
+import { openProgramWalls, startProgram } from './program.ts';
+import { commandOf } from './start-command.ts';
+import { StderrTail } from './stderr-tail.ts';
+
+/** A program that cannot run says so soon: how long the first worker of a revision is watched before it counts as started. */
+const PROVING_MS = 300;
+
+/**
+ * The `http` runtime: Fn's hot functions. A worker is one program, started once, which reads HTTP/1.1 requests from stdin
+ * and writes HTTP/1.1 responses to stdout (fnproject/fn, docs/developers/function-format.md, "HTTP I/O Format").
+ */
+export function createHttpRuntime({ log }: { readonly log: Log }): IsolateKind {
+  const walls = openProgramWalls(log);
+  /** Revisions of which a program has run here: later ones need no proof, and calls may be waiting for them. */
+  const proven = new Set<string>();
+  return {
+    name: 'http',
+    async start(spec, events) {
+      const environment = environmentOf(spec, 'http');
+      const { folder, words } = commandOf(spec, environment['PATH'] ?? '');
+      const { memoryMb } = spec;
+      const child = startProgram({ walls: await walls(), command: words, folder, environment, memoryMb });
+      const tail = new StderrTail(child.stderr);
+      const program = new HttpProgram(child, () => tail.lastLine());
+      logOutput(child.stderr, 'info', {
+        onLog(line) {
+          const { current } = program;
+          const about = current === undefined ? {} : { callId: current.id, operationId: current.operationId };
+          events.onLog({ ...line, ...about });
+        },
+      });
+      const key = `${spec.bundle}@${spec.revision}`;
+      if (!proven.has(key)) await prove(spec, program);
+      proven.add(key);
+      return new ProgramWorker(spec, events, program);
+    },
+  };
+}
+
+async function prove(spec: WorkerSpec, program: HttpProgram): Promise<void> {
+  const timer = new AbortController();
+  const exit = await Promise.race([program.ended, delay(PROVING_MS, timer.signal)]);
+  timer.abort();
+  if (exit === undefined) return;
+  const what = `bundle ${spec.bundle}, revision ${spec.revision}`;
+  throw new FuncatronError('DEPLOY_FAILED', `${what}: its program ended as soon as it had started: ${exit.detail}`, {
+    data: { hint: 'a program of runtime http reads requests from stdin until that ends; see docs/runtimes.md' },
+  });
+}

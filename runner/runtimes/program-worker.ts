@@ -1,0 +1,173 @@
+import { ERRORS, type ErrorCode } from '../../core/errors.ts';
+import { FuncatronError } from '../../core/errors.ts';
+import { formatId, newId } from '../../core/id.ts';
+import {
+  type CallMeta,
+  encodeReplies,
+  Envelope,
+  type FailedReply,
+  ReplyFlag,
+  type ReplyRecord,
+} from '../../core/wire/envelope.ts';
+import { REPLY_BYTES } from '../isolate/bridge.ts';
+import type { Worker, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
+import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
+
+const CLOSE_MS = 2_000;
+/** The longest wait `setTimeout` takes. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+interface Entry {
+  readonly tag: number;
+  readonly id: Buffer;
+  readonly call: ProgramCall;
+  readonly startedMs: number;
+  readonly abort: AbortController;
+}
+
+/**
+ * A worker whose calls are answered by programs: opens the envelopes here, in the runner, because a program has nothing
+ * of ours inside that could, and sees to the deadlines. Nothing is coalesced: a program answers one call at a time.
+ */
+export class ProgramWorker implements Worker {
+  readonly id = newId();
+  readonly #spec: WorkerSpec;
+  readonly #events: WorkerEvents;
+  readonly #driver: Driver;
+  /** By the id of the call, in hex. */
+  readonly #entries = new Map<string, Entry>();
+  #timer: NodeJS.Timeout | undefined;
+  #wakeAt = Infinity;
+  #isGone = false;
+
+  constructor(spec: WorkerSpec, events: WorkerEvents, driver: Driver) {
+    this.#spec = spec;
+    this.#events = events;
+    this.#driver = driver;
+    void driver.ended.then((exit) => {
+      this.#isGone = true;
+      clearTimeout(this.#timer);
+      this.#entries.clear();
+      events.onExit(exit);
+    });
+  }
+
+  get pid(): number {
+    return this.#driver.pid;
+  }
+
+  get backlogBytes(): number {
+    return this.#driver.backlogBytes;
+  }
+
+  send(tag: number, bytes: Buffer, clockOffsetMs: number): void {
+    const now = Date.now();
+    const envelope = new Envelope(bytes);
+    for (let index = 0; index < envelope.count; index++) {
+      const deadline = envelope.deadline(index) + clockOffsetMs;
+      const id = envelope.id(index);
+      if (deadline <= now)
+        this.#fail(tag, id, 'TIMEOUT', 'the deadline had passed before the program was given the call');
+      else void this.#run(tag, envelope, index, deadline);
+    }
+  }
+
+  cancel(ids: Buffer): void {
+    for (let at = 0; at + 16 <= ids.length; at += 16) {
+      this.#entries.get(ids.toString('hex', at, at + 16))?.abort.abort();
+    }
+  }
+
+  /** The programs have no way to answer one; that they hang shows in their calls. */
+  ping(): Promise<void> {
+    return this.#isGone ? Promise.reject(new FuncatronError('FUNC_CRASHED', 'the worker is gone')) : Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return this.#driver.close(CLOSE_MS);
+  }
+
+  kill(): void {
+    this.#driver.kill('it was killed');
+  }
+
+  async #run(tag: number, envelope: Envelope, index: number, deadline: number): Promise<void> {
+    const id = envelope.id(index);
+    const key = id.toString('hex');
+    const abort = new AbortController();
+    const call: ProgramCall = {
+      id: formatId(id, 0),
+      operationId: this.#spec.operations[envelope.operation(index)]?.operationId ?? '',
+      meta: readMeta(envelope.meta(index)),
+      body: envelope.body(index),
+      deadline,
+      signal: abort.signal,
+    };
+    const entry: Entry = { tag, id, call, startedMs: performance.now(), abort };
+    this.#entries.set(key, entry);
+    this.#wakeBy(deadline);
+    const outcome = await this.#driver.run(call);
+    // Answered by its deadline meanwhile, or gone with the program.
+    if (this.#entries.get(key) !== entry) return;
+    this.#entries.delete(key);
+    this.#answer(entry, outcome);
+  }
+
+  #answer({ tag, id, startedMs }: Entry, outcome: ProgramReply | ProgramFailure): void {
+    if ('code' in outcome) return this.#fail(tag, id, outcome.code, outcome.message);
+    const { status, headers, body } = outcome;
+    if (body.length > REPLY_BYTES) {
+      return this.#fail(tag, id, 'RESPONSE_TOO_LARGE', `a reply is longer than ${REPLY_BYTES} bytes`);
+    }
+    const funcUs = Math.round((performance.now() - startedMs) * 1000);
+    const meta = JSON.stringify({ headers });
+    this.#reply(tag, { id, status, flags: 0, waitUs: 0, funcUs, meta, body });
+  }
+
+  #fail(tag: number, id: Buffer, code: ErrorCode, message: string): void {
+    const body = JSON.stringify({ code, message } satisfies FailedReply);
+    const { status } = ERRORS[code];
+    this.#reply(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body });
+  }
+
+  #reply(tag: number, record: ReplyRecord): void {
+    if (!this.#isGone) this.#events.onReplies(tag, encodeReplies([record]));
+  }
+
+  /** One timer for all deadlines: it wakes at the earliest one it knew of and looks for the next. */
+  #wakeBy(deadline: number): void {
+    if (deadline >= this.#wakeAt) return;
+    clearTimeout(this.#timer);
+    this.#wakeAt = deadline;
+    this.#timer = setTimeout(() => this.#wake(), Math.min(deadline - Date.now() + 1, LONGEST_MS));
+  }
+
+  #wake(): void {
+    const now = Date.now();
+    let next = Infinity;
+    for (const [key, entry] of this.#entries) {
+      if (entry.call.deadline > now) next = Math.min(next, entry.call.deadline);
+      else this.#expire(key, entry);
+    }
+    this.#wakeAt = Infinity;
+    this.#wakeBy(next);
+  }
+
+  #expire(key: string, { tag, id, call, abort }: Entry): void {
+    this.#entries.delete(key);
+    this.#fail(tag, id, 'TIMEOUT', 'the program did not answer before the deadline');
+    this.#driver.onOverdue(call);
+    abort.abort();
+  }
+}
+
+/** From another machine of ours; a meta that is none is as good as an empty one. */
+function readMeta(bytes: Buffer): CallMeta {
+  if (bytes.length === 0) return {};
+  try {
+    const meta: unknown = JSON.parse(bytes.toString());
+    return typeof meta === 'object' && meta !== null ? meta : {};
+  } catch {
+    return {};
+  }
+}

@@ -5,6 +5,7 @@ import type { BundleRecord } from '../core/bundle/manifest.ts';
 import type { Repository } from '../core/bundle/repository.ts';
 import { FuncatronError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { type CodeCache, openCodeCache } from './code-cache.ts';
 import { layFiles } from './runtimes/folder.ts';
 
 /** Revisions kept on disk: those used last. */
@@ -16,6 +17,8 @@ export interface LoadedBundle {
   /** Empty for a bundle of programs. */
   readonly source: string;
   readonly sourceMap: string | undefined;
+  /** Of `source`; absent for a bundle of programs. */
+  readonly codeCache?: CodeCache;
   /** Where the files of a bundle of programs lie, for these to read. */
   readonly folder?: string;
 }
@@ -38,7 +41,12 @@ export async function loadBundle(options: BundleCacheOptions, digest: string): P
   if (source === undefined) {
     throw new FuncatronError('INVALID_BUNDLE', `the archive ${digest} holds no bundle.js`);
   }
-  return { record: found.record, source: source.toString(), sourceMap: found.files.get('bundle.js.map')?.toString() };
+  return {
+    record: found.record,
+    source: source.toString(),
+    sourceMap: found.files.get('bundle.js.map')?.toString(),
+    codeCache: await openCodeCache(join(options.folder, digest), options.log),
+  };
 }
 
 /** Below the folder of its archive, so that it goes with that. */

@@ -156,7 +156,7 @@ export class Revision implements Closable {
       const { record } = bundle;
       const counts = new CallCounts(record.api.operations.map((operation) => operation.operationId));
       const services = await context.services(record.manifest);
-      const dispatch = this.#createDispatch(record, counts, services, workerSpecOf(bundle, services.secrets));
+      const dispatch = this.#createDispatch(bundle, counts, services, workerSpecOf(bundle, services.secrets));
       this.#opened = { dispatch, record, counts, services };
       await Promise.all([dispatch.host.open(), this.#declare()]);
       this.#isUp = true;
@@ -185,7 +185,8 @@ export class Revision implements Closable {
     this.#log.info({ ms: since(startedAt) }, 'revision drained');
   }
 
-  #createDispatch(record: BundleRecord, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
+  #createDispatch(bundle: LoadedBundle, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
+    const { record, codeCache } = bundle;
     const { broker, replies, cancelled, clock, kinds, slotTimeoutMs, budget, wheel } = this.#context;
     const workers = this.#workers ?? record.manifest.workers;
     return new Dispatch({
@@ -199,6 +200,7 @@ export class Revision implements Closable {
       host: {
         kind: services.vends ? withScopes(kinds.of(record.manifest), services) : kinds.of(record.manifest),
         spec,
+        codeCache,
         workersMax: Math.max(1, workers.max),
         workersMin: workers.min,
         // Bundles deployed by an older version name none.

@@ -3,6 +3,7 @@ import { FuncatronError, toFuncatronError } from '../core/errors.ts';
 import { delay, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import type { HeldCall } from './call.ts';
+import type { CodeCache } from './code-cache.ts';
 import { HostedWorker } from './hosted-worker.ts';
 import { IdleWatch } from './idle-watch.ts';
 import type { IsolateKind, WorkerEvents, WorkerExit, WorkerSpec } from './isolate/isolate.ts';
@@ -48,6 +49,7 @@ export interface PoolEvents extends Pick<WorkerEvents, 'onLog' | 'onOperation'> 
 export interface PoolOptions {
   readonly kind: IsolateKind;
   readonly spec: WorkerSpec;
+  readonly codeCache?: CodeCache | undefined;
   readonly workersMax: number;
   /** Kept running; 0 = none while there are no calls. */
   readonly workersMin: number;
@@ -187,18 +189,22 @@ export class WorkerPool implements Closable, Lender {
   }
 
   async #start(roomMs: number): Promise<void> {
-    const { kind, spec, budget, log, workersMin } = this.#options;
+    const { kind, spec, codeCache, budget, log, workersMin } = this.#options;
     const events = this.#events;
     await budget.take(roomMs, this.#stop.signal);
     const worker = new HostedWorker(spec.concurrency, (late) => events.onDeadline(late));
     this.#workers.add(worker);
     try {
-      worker.isolate = await kind.start(spec, {
-        onReplies: (tag, envelope) => events.onReplies(worker, tag, envelope),
-        onLog: (line) => events.onLog(line),
-        onOperation: (request, signal) => events.onOperation(request, signal),
-        onExit: (exit) => this.#onExit(worker, exit),
-      });
+      worker.isolate = await kind.start(
+        codeCache?.bytes === undefined ? spec : { ...spec, codeCache: codeCache.bytes },
+        {
+          onReplies: (tag, envelope) => events.onReplies(worker, tag, envelope),
+          onLog: (line) => events.onLog(line),
+          onOperation: (request, signal) => events.onOperation(request, signal),
+          onCodeCache: (cache) => codeCache?.keep(cache),
+          onExit: (exit) => this.#onExit(worker, exit),
+        },
+      );
     } catch (error) {
       this.#forget(worker);
       throw error;

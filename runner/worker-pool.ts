@@ -112,8 +112,9 @@ export class WorkerPool implements Closable, Lender {
   }
 
   /** Starts the first worker. @throws DEPLOY_FAILED with the func's own error; WEAK_ISOLATION; OVERLOADED */
-  open(): Promise<void> {
-    return this.#start(FIRST_ROOM_MS);
+  async open(): Promise<void> {
+    await this.#start(FIRST_ROOM_MS);
+    if (this.#lacks()) void this.startAnother();
   }
 
   /** Starts one more worker when there is room for it and none is starting; a failure leads to the next try, later. */
@@ -129,6 +130,7 @@ export class WorkerPool implements Closable, Lender {
     try {
       if (!this.#stop.signal.aborted) await this.#start(ROOM_MS);
       this.#isStarting = false;
+      if (this.#lacks()) void this.startAnother();
     } catch (error) {
       this.#isStarting = false;
       this.#options.log.warn({ err: error }, 'worker did not start');
@@ -189,7 +191,7 @@ export class WorkerPool implements Closable, Lender {
   }
 
   async #start(roomMs: number): Promise<void> {
-    const { kind, spec, codeCache, budget, log, workersMin } = this.#options;
+    const { kind, spec, codeCache, budget, log } = this.#options;
     const events = this.#events;
     await budget.take(roomMs, this.#stop.signal);
     const worker = new HostedWorker(spec.concurrency, (late) => events.onDeadline(late));
@@ -214,7 +216,6 @@ export class WorkerPool implements Closable, Lender {
     this.#failure = undefined;
     log.debug({ worker: worker.isolate.id, workerPid: worker.isolate.pid }, 'worker ready');
     events.onReady();
-    if (this.ready < workersMin) setImmediate(() => void this.startAnother());
     this.#idle.watch();
     events.onChange();
   }

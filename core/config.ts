@@ -197,6 +197,13 @@ export const CONFIG = {
     max: 100,
     text: 'runner: attempts at an event before it is dead-lettered',
   },
+  eventLeaseMs: {
+    default: 15_000,
+    unit: 'ms',
+    min: 1_000,
+    max: 600_000,
+    text: 'runner: how long events that may run for hours wait for another runner when theirs is gone',
+  },
   eventBackoffCapMs: {
     default: 3_600_000,
     unit: 'ms',

@@ -33,6 +33,7 @@ export class DeadlineWatch {
 
   /** `worker` has got a call with this deadline. */
   watch(worker: HostedWorker, deadline: number): void {
+    if (deadline === Infinity) return;
     if (worker.watchedDeadline !== 0 && worker.watchedDeadline <= deadline) return;
     const { wheel, clock } = this.#options;
     if (worker.watchedDeadline !== 0) wheel.remove(worker);

@@ -12,7 +12,7 @@ import type { Log } from '../core/log.ts';
 import { openMembership, type Membership } from '../core/membership.ts';
 import type { Store } from '../core/store/store.ts';
 import { VERSION } from '../core/version.ts';
-import { FIRST_EPOCH, type RunnerReport } from '../core/wire/control.ts';
+import { FIRST_EPOCH, type HeldRevision, type RunnerReport } from '../core/wire/control.ts';
 import { Agent } from './agent.ts';
 import { loadBundle } from './bundle-cache.ts';
 import { CancelledIds, openCancelListener } from './cancels.ts';
@@ -26,6 +26,7 @@ import { fetchPolicyOf } from './services/address-policy.ts';
 import { createGuestServices } from './services/guest-services.ts';
 import { readSecrets } from './services/secrets.ts';
 import { createInvoker } from './services/invoke.ts';
+import { EventLeases } from './triggers/event-leases.ts';
 import { Forwarder } from './triggers/forwarder.ts';
 import { Triggers } from './triggers/triggers.ts';
 import { WorkerBudget } from './worker-budget.ts';
@@ -91,9 +92,11 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
     record: (digest) => recordOf(digest),
     holding: (callId) => replies.holding(callId),
   });
+  const leases = stack.push('events', new EventLeases({ broker, store, log, leaseMs: config.eventLeaseMs }));
   const triggers = new Triggers({
     broker,
     replies,
+    leases,
     clock,
     log,
     config,
@@ -147,8 +150,13 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       sentAt: Date.now(),
       epoch: membership?.snapshot?.epoch ?? FIRST_EPOCH,
       stopping: state.isDraining,
-      revisions: agent.describe(),
+      revisions: agent.describe().map(withEvents),
     };
+  }
+
+  function withEvents(held: HeldRevision): HeldRevision {
+    const events = leases.running(held.bundle, held.revision);
+    return events === undefined ? held : { ...held, events };
   }
 
   try {

@@ -80,6 +80,8 @@ export interface HeldRevision {
   readonly state: 'loading' | 'ready' | 'failed';
   readonly workers: number;
   readonly inFlight: number;
+  /** Events that may run for hours and run now, and unix ms when the oldest of them started; absent = none. */
+  readonly events?: { readonly running: number; readonly since: number };
   /** Why it failed, in the func's own words where it was the func; `hint` says what to do about it. */
   readonly error?: { readonly code: string; readonly message: string; readonly hint?: string };
   /** When failed: unix ms since when, and of the next attempt, on the runner's clock. */
@@ -123,6 +125,10 @@ export const StoreKey = {
   record: (digest: string): string => `bundle/${digest}/record`,
   /** Piece `n` (512 KiB) of the packed archive. */
   chunk: (digest: string, n: number): string => `bundle/${digest}/chunk/${n}`,
+  /** Owners of events that may run for hours, as a JSON list; see runner/triggers/event-leases.ts. */
+  eventOwners: 'event/owners',
+  eventLease: (owner: string): string => `event/lease/${owner}`,
+  event: (owner: string, id: string): string => `event/of/${owner}/${id}`,
   /** One key of a bundle's `context.services.kv`. */
   kv: (bundle: string, key: string): string => `kv/${bundle}/${key}`,
 } as const;

@@ -100,11 +100,16 @@ function isHeldRevision(value: unknown): boolean {
     (value['state'] === 'loading' || value['state'] === 'ready' || value['state'] === 'failed') &&
     isCount(value['workers']) &&
     isCount(value['inFlight']) &&
+    (value['events'] === undefined || isRunningEvents(value['events'])) &&
     (value['since'] === undefined || isTime(value['since'])) &&
     (value['retryAt'] === undefined || isTime(value['retryAt'])) &&
     (value['error'] === undefined ||
       (isRecord(value['error']) && isText(value['error']['code']) && isText(value['error']['message'])))
   );
+}
+
+function isRunningEvents(value: unknown): boolean {
+  return isRecord(value) && isCount(value['running']) && isTime(value['since']);
 }
 
 /** Terms are unix seconds, or a little more: see protocol §4.1. */

@@ -71,6 +71,7 @@ export function createInvoker(options: InvokerOptions): Invoke {
       {
         clock,
         maxBodyBytes,
+        isLocal: false,
         call: (call) => forwarder.run(revision.queue, call, signal),
       },
     );

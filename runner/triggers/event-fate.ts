@@ -52,21 +52,8 @@ export class EventFate {
     const { bundle, backoffCapMs } = this.#options;
     const rungMs = pickRung(attempt, backoffCapMs);
     this.#options.counts.retried++;
-    await this.#hand(event, () => this.#declareRung(rungMs), {
-      exchange: '',
-      routingKey: retryQueue(bundle, rungMs),
-      body: event.delivery.body,
-      mandatory: true,
-      properties: {
-        ...kept(event),
-        headers: {
-          ...carriedHeaders(event.delivery.properties.headers),
-          [RetryHeader.attempt]: attempt,
-          [RetryHeader.operation]: event.operationId,
-          ...(event.deadline === undefined ? {} : { [RetryHeader.deadline]: event.deadline }),
-        },
-      },
-    });
+    const message = retryMessage(event, attempt, retryQueue(bundle, rungMs));
+    await this.#hand(event, () => this.#declareRung(rungMs), message);
   }
 
   /** Puts the event among the dead letters, with what it died of. */
@@ -136,6 +123,25 @@ export class EventFate {
 export function pickRung(attempt: number, capMs: number): number {
   const rungs = RETRY_RUNGS_MS.filter((rungMs, place) => place < Math.max(1, attempt - 1) && rungMs <= capMs);
   return rungs[Math.floor(Math.random() * rungs.length)] ?? RETRY_RUNGS_MS[0];
+}
+
+/** The event as its next attempt, or the same one again, for the queue it waits in. */
+export function retryMessage(event: Incoming, attempt: number, queue: string): OutgoingMessage {
+  return {
+    exchange: '',
+    routingKey: queue,
+    body: event.delivery.body,
+    mandatory: true,
+    properties: {
+      ...kept(event),
+      headers: {
+        ...carriedHeaders(event.delivery.properties.headers),
+        [RetryHeader.attempt]: attempt,
+        [RetryHeader.operation]: event.operationId,
+        ...(event.deadline === undefined ? {} : { [RetryHeader.deadline]: event.deadline }),
+      },
+    },
+  };
 }
 
 /** What stays the same on every attempt; above all the id. */

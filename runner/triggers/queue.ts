@@ -7,6 +7,7 @@ import type { Log } from '../../core/log.ts';
 import type { LogLine } from '../../core/wire/control.ts';
 import { LineBudget } from '../line-budget.ts';
 import { renderAnswer, type Answer } from './answer.ts';
+import type { EventLeases } from './event-leases.ts';
 import { EventFate, type EventCounts } from './event-fate.ts';
 import { isReserved, readIncoming, type Incoming } from './incoming.ts';
 import type { CallTarget } from './targets.ts';
@@ -32,6 +33,7 @@ export interface QueueTriggerOptions {
   readonly backoffCapMs: number;
   readonly drainMs: number;
   readonly counts: EventCounts;
+  readonly leases: EventLeases;
   /** A line of the bundle's own log. */
   onLog(line: Omit<LogLine, 'bundle' | 'runner'>): void;
   /** Who takes a message. @throws NOT_FOUND when the revision, alias or operation is not there; NO_RUNNER; STORE_DOWN */
@@ -107,7 +109,7 @@ export class QueueTrigger implements Closable {
 
   async #handle(delivery: Delivery): Promise<void> {
     const { bundle, clock } = this.#options;
-    const incoming = readIncoming(bundle, delivery, clock.now());
+    let incoming = readIncoming(bundle, delivery, clock.now());
     const { replyTo } = incoming;
     if (replyTo !== undefined && isReserved(replyTo)) {
       const message = `reply_to ${replyTo} begins with a reserved prefix`;
@@ -118,6 +120,9 @@ export class QueueTrigger implements Closable {
     try {
       target = await this.#options.choose(incoming);
       this.#refuseWorn(incoming, target);
+      if (target.outlastsDelivery && replyTo === undefined) {
+        incoming = await this.#options.leases.hold(incoming, bundle, target.revision);
+      }
       answer = await target.run(incoming);
     } catch (error) {
       answer = { error: toFuncatronError(error) };

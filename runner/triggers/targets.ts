@@ -7,7 +7,7 @@ import { CallFlag, type CallMeta, type CallRecord } from '../../core/wire/envelo
 import type { Answer } from './answer.ts';
 import { requestOf, type Incoming } from './incoming.ts';
 
-/** An event holds its delivery while it runs, and RabbitMQ closes the channel of one held for 30 minutes. */
+/** A call holds its delivery while it runs, and RabbitMQ closes the channel of one held for 30 minutes. */
 const MAX_TIMEOUT_MS = 25 * 60_000;
 
 /** What a target reads of a message: one that came over the public queue, or one that a func's `invoke` stands for. */
@@ -22,6 +22,8 @@ export interface CallMessage extends Pick<Incoming, 'operationId' | 'id' | 'atte
 export interface CallTarget {
   readonly revision: string;
   readonly mayRerun: boolean;
+  /** Whether an event of it may run for longer than a delivery can be held. */
+  readonly outlastsDelivery: boolean;
   /**
    * Validates the message, as a frontend would, and runs it. Settles with how the func ended.
    * @throws INVALID_REQUEST, UNSUPPORTED_MEDIA_TYPE, PAYLOAD_TOO_LARGE; TIMEOUT when its deadline has passed
@@ -32,6 +34,8 @@ export interface CallTarget {
 export interface TargetOptions {
   readonly clock: ClusterClock;
   readonly maxBodyBytes: number;
+  /** Whether `call` holds no delivery of any queue. */
+  readonly isLocal: boolean;
   /** Runs the call: in this process, or over the queue of the revision. */
   call(record: CallRecord): Promise<Answer>;
 }
@@ -59,6 +63,7 @@ export function createTarget(
   return {
     revision: record.revision,
     mayRerun: operation.mayRerun,
+    outlastsDelivery: options.isLocal && timeoutOf(operation) > MAX_TIMEOUT_MS,
     async run(message) {
       const answer = await options.call(callOf(record, operation, index, message, options));
       return operation.validateResponses ? checked(record, index, answer) : answer;
@@ -71,7 +76,7 @@ function callOf(
   operation: ApiOperation,
   index: number,
   incoming: CallMessage,
-  { clock, maxBodyBytes }: TargetOptions,
+  { clock, maxBodyBytes, isLocal }: TargetOptions,
 ): CallRecord {
   const now = clock.now();
   const { body, properties } = incoming.delivery;
@@ -96,9 +101,9 @@ function callOf(
     ...(incoming.hops === undefined ? { kind: 'queue' } : { kind: 'invoke', hops: incoming.hops }),
     time: properties.timestamp === undefined ? now : properties.timestamp * 1_000,
   };
-  const timeoutMs = Math.min(operation.timeoutMs === 0 ? MAX_TIMEOUT_MS : operation.timeoutMs, MAX_TIMEOUT_MS);
   // A func that invokes another waits for it, though there is no queue to answer to.
   const isEvent = incoming.replyTo === undefined && incoming.hops === undefined;
+  const timeoutMs = isEvent && isLocal ? timeoutOf(operation) : Math.min(timeoutOf(operation), MAX_TIMEOUT_MS);
   return {
     id: incoming.id,
     deadline: Math.min(now + timeoutMs, incoming.deadline ?? Infinity),
@@ -112,6 +117,11 @@ function callOf(
     meta: JSON.stringify(meta),
     body,
   };
+}
+
+/** Infinity where there is none. */
+function timeoutOf({ timeoutMs }: ApiOperation): number {
+  return timeoutMs === 0 ? Infinity : timeoutMs;
 }
 
 /** No frontend sees these answers, so they are held against the document here. */

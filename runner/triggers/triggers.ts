@@ -9,6 +9,7 @@ import type { BundleState, LogLine, RevisionState, Snapshot } from '../../core/w
 import type { Replies } from '../replies.ts';
 import type { Revision } from '../revision.ts';
 import type { EventCounts } from './event-fate.ts';
+import type { EventLeases } from './event-leases.ts';
 import { Forwarder } from './forwarder.ts';
 import type { Incoming } from './incoming.ts';
 import { LocalCalls } from './local-calls.ts';
@@ -20,6 +21,7 @@ export interface TriggersOptions {
   readonly replies: Replies;
   readonly clock: ClusterClock;
   readonly log: Log;
+  readonly leases: EventLeases;
   readonly config: Pick<
     Config,
     'eventPrefetch' | 'eventAttempts' | 'eventBackoffCapMs' | 'drainMs' | 'maxQueueBodyBytes'
@@ -93,6 +95,7 @@ export class Triggers implements Closable {
       // A little longer than the calls have: those that were cut short are then put back for another attempt.
       drainMs: config.drainMs + 1_000,
       counts: this.#countsOf(name),
+      leases: this.#options.leases,
       onLog: (line) => this.#options.onLog({ ...line, bundle: name }),
       choose: (incoming) => this.#choose(name, incoming),
     });
@@ -136,6 +139,7 @@ export class Triggers implements Closable {
     return createTarget(record, incoming, {
       clock: this.#options.clock,
       maxBodyBytes: this.#options.config.maxQueueBodyBytes,
+      isLocal: true,
       call: (call) => this.#local.run(dispatch, call),
     });
   }
@@ -144,6 +148,7 @@ export class Triggers implements Closable {
     return createTarget(await this.#options.record(digest), incoming, {
       clock: this.#options.clock,
       maxBodyBytes: this.#options.config.maxQueueBodyBytes,
+      isLocal: false,
       call: (call) => this.#forwarder.run(queue, call),
     });
   }

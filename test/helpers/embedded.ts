@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCluster } from '../../cli/cluster.ts';
 import { packBundle } from '../../core/bundle/pack.ts';
-import { readConfig } from '../../core/config.ts';
+import { CONFIG, readConfig } from '../../core/config.ts';
 
 /** A whole cluster in this process, with nothing but what a test deploys. */
 export interface EmbeddedCluster {
@@ -17,10 +17,11 @@ export interface EmbeddedCluster {
   close(): Promise<void>;
 }
 
-/** Starts one on free ports, in a temporary folder. */
+/** Starts one on free ports, in a temporary folder. It runs every runtime, as `up` does. */
 export async function openEmbedded(): Promise<EmbeddedCluster> {
   const dataDir = mkdtempSync(join(tmpdir(), 'funcatron-embedded-'));
-  const config = readConfig({ dataDir, httpPort: '0', tronPort: '0', logLevel: 'error' }, {});
+  const runtimes = CONFIG.runtimes.someOf.join(',');
+  const config = readConfig({ dataDir, httpPort: '0', tronPort: '0', logLevel: 'error', runtimes }, {});
   const cluster = await openCluster(config);
   const authorization = `Bearer ${readFileSync(join(dataDir, 'token'), 'utf8').trim()}`;
 

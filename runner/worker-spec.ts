@@ -1,3 +1,4 @@
+import { SERVICE_TYPES } from '../core/bundle/service-settings.ts';
 import type { LoadedBundle } from './bundle-cache.ts';
 import type { WorkerSpec } from './isolate/isolate.ts';
 
@@ -16,7 +17,12 @@ export function workerSpecOf(
     source,
     ...(sourceMap === undefined ? {} : { sourceMap }),
     ...(folder === undefined ? {} : { folder }),
-    operations: api.operations.map(({ operationId, handler }) => ({ operationId, handler })),
+    operations: api.operations.map(({ operationId, handler, method, path }) => ({
+      operationId,
+      handler,
+      method,
+      path,
+    })),
     config: manifest.config,
     services: typesOf(manifest.services),
     secrets,
@@ -32,7 +38,16 @@ export function workerSpecOf(
   };
 }
 
-/** Where services are and who they are reached as stays with the runner. */
+/** Where the runner's services are and who they are reached as stays with it; those of the bundle's own are the bundle's. */
 function typesOf(services: Readonly<Record<string, { readonly type: string }>>): WorkerSpec['services'] {
-  return Object.fromEntries(Object.entries(services).map(([name, { type }]) => [name, { type }]));
+  return Object.fromEntries(
+    Object.entries(services).map(([name, service]) => [
+      name,
+      isBuiltIn(service.type) ? { type: service.type } : service,
+    ]),
+  );
+}
+
+function isBuiltIn(type: string): boolean {
+  return SERVICE_TYPES.some((known) => known === type);
 }

@@ -132,3 +132,16 @@ const REPLY = Symbol.for('funcatron.reply');
 export function reply(status: number, body?: unknown, headers: Record<string, string | readonly string[]> = {}): Reply {
   return { [REPLY]: true, status, body, headers } as Reply;
 }
+
+/**
+ * What a func returned with these headers added, whatever it is: what a middleware returns. Headers the func set stay
+ * where the names differ.
+ */
+export function withHeaders(result: unknown, headers: Reply['headers']): Reply {
+  if (result === undefined) return reply(204, undefined, { ...headers });
+  if (typeof result !== 'object' || result === null || !(REPLY in result)) return reply(200, result, { ...headers });
+  const { status, body, headers: own } = result as unknown as Reply;
+  return reply(status, body, { ...own, ...headers });
+}
+
+export type * from './providers.ts';

@@ -4,11 +4,12 @@ import { join, resolve } from 'node:path';
 import { FuncatronError, type Problem } from '../errors.ts';
 import type { Api } from '../openapi/api.ts';
 import { bundleRefs } from '../openapi/bundle-refs.ts';
-import { loadApi } from '../openapi/load.ts';
+import { loadApi, type LoadedApi } from '../openapi/load.ts';
 import { type ArchiveId, CODE_FILE, DOCUMENT_FILE, MAP_FILE, packArchive } from './archive.ts';
 import type { Manifest } from './manifest.ts';
-import { packCode } from './pack-code.ts';
+import { packCode, type PackedCode } from './pack-code.ts';
 import { packFiles } from './pack-files.ts';
+import { runProviders } from './pack-providers.ts';
 
 /** What an author's document may be called. */
 const DOCUMENT_NAMES = ['funcatron.yaml', 'funcatron.yml', 'funcatron.json'] as const;
@@ -39,17 +40,38 @@ export async function packBundle(folder: string): Promise<PackedBundle> {
     const packed = await packArchive(files.set(DOCUMENT_FILE, documentFile));
     return { ...packed, api, manifest, warnings: ofDocument };
   }
-  const { code, map, exports, warnings: ofCode } = await packCode(root, manifest.entry);
+  const packed = await packCode(root, manifest.entry);
+  if (packed.exports.includes('providers')) return packProvided(packed, { document, manifest }, file);
+  const { exports, warnings } = packed;
   const isComplete = api.operations.every(({ handler }) => exports.includes(handler));
   // Read again, now that it is known what the code exports: this throws, and says where each operation stands.
   if (!isComplete) await loadApi(text, { ...source, exports });
-  const files = new Map([
-    [DOCUMENT_FILE, documentFile],
+  const archive = await packArchive(filesOf(documentFile, packed));
+  return { ...archive, api, manifest, warnings: [...ofDocument, ...warnings] };
+}
+
+/** A bundle that says itself what its document is, and maybe which funcs there are. */
+async function packProvided(
+  packed: PackedCode,
+  { document, manifest: { config } }: Pick<LoadedApi, 'document' | 'manifest'>,
+  file: string,
+): Promise<PackedBundle> {
+  const provided = await runProviders(packed, document, config);
+  const { exports } = packed;
+  const text = JSON.stringify(provided.document, null, 2);
+  const loaded = await loadApi(text, { file, ...(provided.hasDispatcher ? {} : { exports }) });
+  const documentFile = Buffer.from(`${JSON.stringify(loaded.document, null, 2)}\n`);
+  const archive = await packArchive(filesOf(documentFile, packed));
+  const { api, manifest, warnings } = loaded;
+  return { ...archive, api, manifest, warnings: [...warnings, ...packed.warnings] };
+}
+
+function filesOf(document: Buffer, { code, map }: PackedCode): ReadonlyMap<string, Buffer> {
+  return new Map([
+    [DOCUMENT_FILE, document],
     [CODE_FILE, Buffer.from(code)],
     [MAP_FILE, Buffer.from(map)],
   ]);
-  const packed = await packArchive(files);
-  return { ...packed, api, manifest, warnings: [...ofDocument, ...ofCode] };
 }
 
 function findDocument(root: string): string {

@@ -128,8 +128,12 @@ function readServices(read: SettingsReader, given: JsonObject, problems: Problem
     const pointer = pointerTo('', EXTENSION, 'services', name);
     if (!SERVICE_TYPES.some((known) => known === type)) {
       const nearest = nearestWord(type, SERVICE_TYPES);
-      const hint = nearest === undefined ? `There are ${SERVICE_TYPES.join(', ')}.` : `Did you mean ${nearest}?`;
-      problems.push({ message: `${type} is not a type of service`, pointer: pointerTo(pointer, 'type'), hint });
+      // Any other type may be one that a provider of the bundle makes; its worker knows when it starts.
+      if (nearest === undefined) services[name] = settings;
+      else {
+        const hint = `Did you mean ${nearest}?`;
+        problems.push({ message: `${type} is not a type of service`, pointer: pointerTo(pointer, 'type'), hint });
+      }
       continue;
     }
     const { value, problems: found } = read(`${type}Service`, settings, pointer);

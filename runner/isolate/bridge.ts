@@ -1,3 +1,5 @@
+import type { WorkerOperation } from './isolate.ts';
+
 /**
  * The bridge between a worker's host code and its guest: two realms in one process. The host holds the functions of
  * `Guest` and calls them; the guest holds nothing of the host's. Only strings and numbers cross as values; bytes cross
@@ -104,7 +106,7 @@ export type Failure = (typeof FAILURES)[number];
 export interface LoadSpec {
   readonly bundle: string;
   readonly revision: string;
-  readonly operations: readonly { readonly operationId: string; readonly handler: string }[];
+  readonly operations: readonly WorkerOperation[];
   readonly config: Readonly<Record<string, unknown>>;
   readonly services: Readonly<Record<string, { readonly type: string }>>;
   readonly secrets?: Readonly<Record<string, string>>;
@@ -119,7 +121,7 @@ export interface LoadSpec {
 
 /** Why a bundle did not come up, in its own words. The stack names positions in `bundle.js`. */
 export interface StartFailure {
-  readonly phase: 'parse' | 'load' | 'init';
+  readonly phase: 'parse' | 'load' | 'provide' | 'init';
   readonly name: string;
   readonly message: string;
   readonly stack: string;

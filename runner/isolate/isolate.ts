@@ -53,6 +53,10 @@ export interface WorkerSpec {
 export interface WorkerOperation {
   readonly operationId: string;
   readonly handler: string;
+  /** For providers of the bundle. */
+  readonly method?: string;
+  /** Template: `/orders/{id}`. */
+  readonly path?: string;
 }
 
 /** What a worker tells its owner. Called from the channel's read loop: must not throw and must not block. */

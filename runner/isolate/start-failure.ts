@@ -17,6 +17,7 @@ export function startError(spec: WorkerSpec, cause: unknown, mapPositions?: MapP
 const WHERE: Readonly<Record<string, string>> = {
   parse: 'cannot be parsed',
   load: 'cannot be loaded',
+  provide: 'failed in its providers',
   init: 'failed in init',
 };
 

@@ -17,11 +17,23 @@ export function bodyBytes(body: RawBody): Uint8Array {
   return body.bytes ?? (body.text === undefined ? new Uint8Array(0) : encodeUtf8(body.text));
 }
 
+/** Deserializers of the bundle's own, by content type; none unless a provider replaced them. */
+let deserializerFor: ((contentType: string) => unknown) | undefined;
+
+/** Says who knows how bodies are read, before the ways below. */
+export function setDeserializers(find: (contentType: string) => unknown): void {
+  deserializerFor = find;
+}
+
 /** JSON → value, form → object, text → string, multipart → object of fields, else bytes; an empty body → `undefined`. */
 export function parseBody(body: RawBody, contentType: string): unknown {
   if (body.text === undefined && body.bytes === undefined) return undefined;
   const end = contentType.indexOf(';');
   const type = (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
+  const custom = deserializerFor?.(type);
+  if (typeof custom === 'function') {
+    return (custom as (bytes: Uint8Array, contentType: string) => unknown)(bodyBytes(body), contentType);
+  }
   if (type === 'application/json' || type.endsWith('+json')) return JSON.parse(bodyText(body));
   if (type === 'application/x-www-form-urlencoded') return parseForm(bodyText(body));
   if (type.startsWith('text/')) return bodyText(body);

@@ -1,3 +1,4 @@
+import { type BundleProvider, readProviders } from '../../../core/bundle/providers.ts';
 import { CallFlag } from '../../../core/wire/envelope.ts';
 import type { BundleFunction, LoadSpec, StartFailure } from '../bridge.ts';
 import { Out } from '../bridge.ts';
@@ -10,8 +11,11 @@ import { errorOf } from './inspect.ts';
 import { reportThrown, reportUncaught, setLogLevel, setRunning } from './log.ts';
 import { isBusy } from './operations.ts';
 import { type Finished, putNote, putReply } from './outbox.ts';
+import { isThenable } from './provided-func.ts';
+import { provide, type Provided, unknownService } from './providers.ts';
 import { isSuccess, toFailure, toFinished } from './reply.ts';
 import type { Scope } from './scope.ts';
+import { isBuiltIn } from './services.ts';
 import { received } from './shared.ts';
 
 /** The bundle: how it is loaded, and how its funcs are called. */
@@ -90,6 +94,11 @@ const operations: Operation[] = [];
 let spec: LoadSpec | undefined;
 let home: Home | undefined;
 let initContext: InitContext | undefined;
+let evaluated: { readonly exports: unknown; readonly providers: readonly BundleProvider[] } = {
+  exports: {},
+  providers: [],
+};
+let provided: Provided | undefined;
 let init: LifecycleHandler | undefined;
 let destroy: LifecycleHandler | undefined;
 
@@ -119,14 +128,19 @@ export function evaluate(bundle: BundleFunction): string {
   try {
     apply(bundle, module.exports, [module, module.exports, refuseRequire]);
     const { exports } = module;
+    init = exported(exports, 'init');
+    destroy = exported(exports, 'destroy');
+    evaluated = { exports, providers: readProviders(exports) };
+    if (evaluated.providers.length > 0) return '';
+    for (const [name, { type }] of Object.entries(spec?.services ?? {})) {
+      if (!isBuiltIn(type)) throw unknownService(name, type);
+    }
     for (const { operationId, handler } of spec?.operations ?? []) {
       const found: Handler | undefined = exported(exports, handler);
       if (found === undefined)
         throw new Error(`the bundle does not export ${handler}, the func of operation ${operationId}`);
       operations.push({ operationId, handler: found });
     }
-    init = exported(exports, 'init');
-    destroy = exported(exports, 'destroy');
     return '';
   } catch (thrown) {
     return describeStart('load', thrown);
@@ -143,12 +157,25 @@ function exported(exports: unknown, name: string): ((...args: unknown[]) => unkn
 /** See `Guest.init`. */
 export async function start(): Promise<void> {
   let failure = '';
+  let phase: StartFailure['phase'] = 'provide';
   try {
+    await setProvided();
+    phase = 'init';
     if (init !== undefined) await apply(init, undefined, [initContext]);
   } catch (thrown) {
-    failure = describeStart('init', thrown);
+    failure = describeStart(phase, thrown);
   }
   putNote(Out.started, 0, failure);
+}
+
+/** Has the bundle's providers make its funcs, where it has any. */
+async function setProvided(): Promise<void> {
+  const { exports, providers } = evaluated;
+  if (providers.length === 0 || spec === undefined || home === undefined) return;
+  provided = await provide({ providers, spec, home, exported: (name) => exported(exports, name) });
+  for (const [index, handler] of provided.handlers.entries()) {
+    operations.push({ operationId: spec.operations[index]?.operationId ?? '', handler });
+  }
 }
 
 /** See `Guest.destroy`. */
@@ -157,6 +184,11 @@ export async function stop(): Promise<void> {
     if (destroy !== undefined) await apply(destroy, undefined, [initContext]);
   } catch (thrown) {
     reportUncaught('destroy', thrown);
+  }
+  try {
+    await provided?.endLife();
+  } catch (thrown) {
+    reportUncaught('endLife', thrown);
   }
   putNote(Out.stopped, 0, '');
 }
@@ -198,10 +230,6 @@ export function enter(
   } finally {
     setRunning(undefined);
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }
 
 async function settle(call: Call, result: PromiseLike<unknown>): Promise<void> {

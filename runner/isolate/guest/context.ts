@@ -15,7 +15,8 @@ export class Home {
   readonly secrets: Readonly<Record<string, string>>;
   readonly #declared: LoadSpec['services'];
   /** Of `init`, and of every call where no service has to know which call uses it. */
-  readonly services: Readonly<Record<string, unknown>>;
+  services: Readonly<Record<string, unknown>>;
+  #provided: Readonly<Record<string, unknown>> = {};
   readonly #perCall: boolean;
   readonly state: Record<string, unknown> = {};
 
@@ -29,8 +30,14 @@ export class Home {
     this.#perCall = knowCalls(spec.services);
   }
 
+  /** Adds the services that providers of the bundle made. */
+  provide(services: Readonly<Record<string, unknown>>): void {
+    this.#provided = services;
+    this.services = createServices(this.#declared, undefined, services);
+  }
+
   servicesOf(call: ServiceCall): Readonly<Record<string, unknown>> {
-    return this.#perCall ? createServices(this.#declared, call) : this.services;
+    return this.#perCall ? createServices(this.#declared, call, this.#provided) : this.services;
   }
 }
 

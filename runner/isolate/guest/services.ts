@@ -4,6 +4,8 @@ import type { ServiceCall } from './services-call.ts';
 
 /** `context.services`: what the manifest declares, performed by the runner. */
 
+const { hasOwn } = Object;
+
 type Declared = Readonly<Record<string, { readonly type: string }>>;
 
 const CREATE: Readonly<Record<string, (name: string, call: ServiceCall | undefined) => unknown>> = {
@@ -14,10 +16,23 @@ const CREATE: Readonly<Record<string, (name: string, call: ServiceCall | undefin
   amqp: (name, call) => new Amqp(name, call),
 };
 
-/** The services of one call; of none, for `init`. */
-export function createServices(declared: Declared, call: ServiceCall | undefined): Readonly<Record<string, unknown>> {
-  const services: Record<string, unknown> = {};
+/** Whether services of the type are the runner's; the others a bundle has to provide. */
+export function isBuiltIn(type: string): boolean {
+  return hasOwn(CREATE, type);
+}
+
+/**
+ * The services of one call; of none, for `init`.
+ * @param provided those that providers of the bundle made
+ */
+export function createServices(
+  declared: Declared,
+  call: ServiceCall | undefined,
+  provided: Readonly<Record<string, unknown>> = {},
+): Readonly<Record<string, unknown>> {
+  const services: Record<string, unknown> = { ...provided };
   for (const name in declared) {
+    if (hasOwn(provided, name)) continue;
     const create = CREATE[declared[name]?.type ?? ''];
     if (create !== undefined) services[name] = create(name, call);
   }
@@ -26,6 +41,9 @@ export function createServices(declared: Declared, call: ServiceCall | undefined
 
 /** Whether a service has to know which call uses it; otherwise all calls share one object. */
 export function knowCalls(declared: Declared): boolean {
-  for (const name in declared) if (declared[name]?.type !== 'kv') return true;
+  for (const name in declared) {
+    const type = declared[name]?.type ?? '';
+    if (type !== 'kv' && isBuiltIn(type)) return true;
+  }
   return false;
 }

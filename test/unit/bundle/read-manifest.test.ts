@@ -93,7 +93,6 @@ describe('core/bundle/read-manifest', () => {
   const later: readonly (readonly [string, object, string])[] = [
     ['isolation', { isolation: 'thread' }, '/x-funcatron/isolation isolation thread'],
     ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
-    ['providers', { providers: {} }, '/x-funcatron/providers providers'],
     ['direct', { direct: true }, '/x-funcatron/direct direct'],
   ];
   for (const [what, settings, message] of later) {

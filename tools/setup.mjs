@@ -3,10 +3,10 @@
 // machine's own Node (18 or newer) and does nothing that is already done:
 //   1. `npm ci` when node_modules is missing or was made from another lockfile; that brings Node 26 as a package too
 //   2. the part of the isolate that runs inside the locked-down child is built
-//   3. with --test: RabbitMQ, Redis and amqp-tools are looked for, and installed where that is possible and allowed
+//   3. with --test: RabbitMQ, Redis, PostgreSQL and amqp-tools are looked for, and installed where that is possible and allowed
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -75,14 +75,18 @@ function findNode() {
 
 /** @param {string} command */
 function has(command) {
+  // Debian keeps programs of PostgreSQL off the path, in a folder for each version.
+  const versions = '/usr/lib/postgresql';
+  const postgres = existsSync(versions) ? readdirSync(versions).map((version) => join(versions, version, 'bin')) : [];
   const path = `${process.env.PATH ?? ''}:/usr/sbin:/usr/lib/rabbitmq/bin`;
-  return path.split(':').some((folder) => existsSync(join(folder, command)));
+  return [...path.split(':'), ...postgres].some((folder) => existsSync(join(folder, command)));
 }
 
 function installServers() {
   const wanted = [
     { package: 'rabbitmq-server', command: 'rabbitmq-server', given: process.env.FUNCATRON_TEST_AMQP_URL },
     { package: 'redis-server', command: 'redis-server', given: process.env.FUNCATRON_TEST_REDIS_URL },
+    { package: 'postgresql', command: 'initdb', given: undefined },
     { package: 'amqp-tools', command: 'amqp-publish', given: undefined },
     ...(process.argv.includes('--bench') ? [{ package: 'wrk', command: 'wrk', given: undefined }] : []),
   ];

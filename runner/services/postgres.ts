@@ -78,7 +78,6 @@ class Transaction implements Vended {
   readonly #scope: CallScope;
   readonly #begun: Promise<PoolClient>;
   #running = 0;
-  #isOver = false;
   /** The func ended the transaction itself, or the connection is of no more use. */
   #isBroken = false;
 
@@ -93,7 +92,6 @@ class Transaction implements Vended {
 
   async query(statement: Statement): Promise<GuestResult> {
     const client = await this.#begun;
-    if (this.#isOver) throw new FuncatronError('TIMEOUT', 'the call has ended');
     if (this.#isBroken) throw this.#brokenError();
     this.#running++;
     try {
@@ -112,7 +110,6 @@ class Transaction implements Vended {
   }
 
   async release(success: boolean): Promise<void> {
-    this.#isOver = true;
     let client: PoolClient;
     try {
       client = await this.#begun;

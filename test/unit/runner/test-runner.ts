@@ -217,6 +217,8 @@ export function gate(broker: Broker, holds: (message: OutgoingMessage) => boolea
 export interface TestRunnerOptions {
   readonly operations: readonly TestOperation[];
   readonly isolate: IsolateKind;
+  /** What the isolate runs; default: nothing. */
+  readonly source?: string;
   readonly manifest?: Partial<Manifest>;
   readonly config?: Partial<Config>;
   /** What the runner is given for its broker; default: the handle as it is. */

@@ -64,6 +64,8 @@ export interface Context {
   readonly log: Logger;
   /** `x-funcatron.config`. */
   readonly config: Readonly<Record<string, Declared>>;
+  /** Values of the secrets that `x-funcatron.secrets` names. */
+  readonly secrets: Readonly<Record<string, string>>;
   /** As declared in `x-funcatron.services`. */
   readonly services: Services;
   /** Kept between calls of one worker; gone with it. */
@@ -94,7 +96,7 @@ export interface InvokeResult<Body = Declared> {
 }
 
 /** What `init` and `destroy` get. */
-export type InitContext = Pick<Context, 'bundle' | 'revision' | 'log' | 'config' | 'services' | 'state'>;
+export type InitContext = Pick<Context, 'bundle' | 'revision' | 'log' | 'config' | 'secrets' | 'services' | 'state'>;
 
 /** Lines go to `funcatron logs`, with the call's id. */
 export interface Logger {
@@ -108,6 +110,62 @@ export interface Logger {
 export interface Services {
   readonly kv: Kv;
   readonly [name: string]: Declared;
+}
+
+/**
+ * `type: postgres`. The first query of a call begins a transaction, which is committed before the call's answer leaves;
+ * it is rolled back when the func throws, answers with a status of 500 or more, is cancelled or dies. In `init` each
+ * query is its own.
+ */
+export interface Postgres {
+  /** boolean, number, json and null come as such, bytea as Uint8Array, all else (int8, numeric, dates, arrays) as PostgreSQL writes it. */
+  query<Row = Declared>(sql: string, parameters?: readonly unknown[]): Promise<PostgresResult<Row>>;
+}
+
+export interface PostgresResult<Row = Declared> {
+  readonly rows: readonly Row[];
+  /** Rows that were read, or written. */
+  readonly rowCount: number;
+  /** Columns, with the OID of their type. */
+  readonly fields: readonly { readonly name: string; readonly type: number }[];
+}
+
+/** `type: redis`. No commands that block, subscribe or change the connection: calls share it. */
+export interface Redis {
+  command<T = Declared>(name: string, ...args: readonly (string | number | bigint)[]): Promise<T>;
+  get(key: string): Promise<string | null>;
+  set(key: string, value: string | number | bigint, options?: { ttlMs?: number }): Promise<void>;
+  del(...keys: readonly string[]): Promise<number>;
+  incr(key: string, by?: number | bigint): Promise<number>;
+  /** Whether there was such a key. */
+  expire(key: string, ttlMs: number): Promise<boolean>;
+}
+
+/** `type: http`. */
+export interface Http {
+  /** Like `fetch`, with a path below the base URL; the runner adds the credentials. Redirects are not followed. */
+  fetch(path: string, init?: RequestInit): Promise<Response>;
+}
+
+/** `type: amqp`. */
+export interface Amqp {
+  /** Settles when the broker has confirmed the message. A body that is no string and no bytes is sent as JSON. */
+  publish(exchange: string, key: string, body: unknown, options?: AmqpOptions): Promise<void>;
+}
+
+export interface AmqpOptions {
+  readonly contentType?: string;
+  readonly headers?: Readonly<Record<string, string | number | boolean>>;
+  readonly messageId?: string;
+  readonly correlationId?: string;
+  readonly replyTo?: string;
+  readonly type?: string;
+  readonly priority?: number;
+  readonly expirationMs?: number;
+  /** Default true. */
+  readonly persistent?: boolean;
+  /** Default true: a message that no queue takes is an error. */
+  readonly mandatory?: boolean;
 }
 
 /** JSON values by key, in the cluster's store, per bundle. */

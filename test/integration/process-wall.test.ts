@@ -67,6 +67,17 @@ describe('the wall around a worker', () => {
     await until('the worker is gone', () => !isAlive(pid));
   });
 
+  it('leaves no process behind when the runner is killed while a pool waits for workers', async () => {
+    const script = join(fixtures, '../pool/runner.ts');
+    const runner = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [line] = (await once(runner.stdout, 'data')) as [Buffer];
+    const pids = JSON.parse(line.toString()) as number[];
+    assert.equal(pids.length, 3);
+    assert.ok(pids.every(isAlive));
+    runner.kill('SIGKILL');
+    await until('all are gone', () => !pids.some(isAlive));
+  });
+
   it('limits the data of a process to what it has and its budget', async function () {
     const walls = await findWalls();
     if (walls.prlimit === undefined) this.skip();

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { buildInside } from '../../../tools/build-inside.mjs';
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import { Child } from '../../../runner/isolate/child.ts';
 import { findWalls, launch, type Walls } from '../../../runner/isolate/launch.ts';
 import { createProcessIsolate } from '../../../runner/isolate/process.ts';
@@ -8,7 +9,7 @@ import { silentLog, specOf, WorkerHarness } from '../../contract/isolate-harness
 import { until } from '../../helpers/until.ts';
 
 describe('runner/isolate/warm-pool', () => {
-  let folder: string;
+  const folder = join(import.meta.dirname, '../../../dist/inside');
   let walls: Walls;
   let pool: WarmPool;
   let launched: Child[];
@@ -16,7 +17,7 @@ describe('runner/isolate/warm-pool', () => {
   let isUpInTime: boolean;
 
   before(async () => {
-    folder = await buildInside();
+    execFileSync(process.execPath, ['tools/build-inside.mjs']);
     walls = await findWalls();
   });
 

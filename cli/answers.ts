@@ -31,6 +31,13 @@ export interface Bundle {
   readonly workers?: { readonly min: number; readonly max: number };
   readonly lastChange?: { readonly kind?: string; readonly error?: { readonly message: string } };
   readonly failures?: readonly Failure[];
+  /** Events that may run for hours and run now; `since` is ISO 8601. */
+  readonly events?: readonly {
+    readonly runner: string;
+    readonly revision: string;
+    readonly running: number;
+    readonly since: string;
+  }[];
   readonly operations?: readonly Operation[];
 }
 

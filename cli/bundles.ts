@@ -77,13 +77,16 @@ async function describe(name: string, options: Options, terminal: Terminal): Pro
     terminal.out(JSON.stringify(found, null, 2));
     return;
   }
-  const { live, workers, lastChange, revisions, failures = [], operations = [] } = found;
+  const { live, workers, lastChange, revisions, failures = [], events = [], operations = [] } = found;
   terminal.out(`bundle    ${found.bundle}`);
   terminal.out(`live      ${formatWeights(live)}`);
   for (const { revision, runners, ready, weight } of revisions) {
     if (weight > 0) terminal.out(`runners   ${ready} of ${runners} have ${revision}`);
   }
   for (const failure of failures) terminal.out(`state     ${formatFailure(failure)}`);
+  for (const { runner, revision, running, since } of events) {
+    terminal.out(`events    ${running} of ${revision} run on ${runner}, the oldest since ${since}`);
+  }
   if (workers !== undefined) terminal.out(`workers   ${workers.min} to ${workers.max} per runner`);
   if (lastChange?.error !== undefined) terminal.out(`failed    ${lastChange.error.message}`);
   terminal.out(`revisions ${revisions.length}`);

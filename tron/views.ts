@@ -58,6 +58,17 @@ export function viewFailures(bundle: BundleEntry, runners: readonly RunnerReport
   );
 }
 
+/** Where events of the bundle that may run for hours run now: how many, and since when the oldest of them. */
+export function viewEvents(bundle: Pick<BundleEntry, 'name'>, runners: readonly RunnerReport[]): readonly View[] {
+  return runners.flatMap(({ id, revisions }) =>
+    revisions.flatMap(({ bundle: name, revision, events }) =>
+      name !== bundle.name || events === undefined
+        ? []
+        : [{ runner: id, revision, running: events.running, since: iso(events.since) }],
+    ),
+  );
+}
+
 function viewRevision(bundle: BundleEntry, entry: RevisionEntry, state: BundleState | undefined): View {
   const held = state?.revisions.find(({ revision }) => revision === entry.revision);
   return {

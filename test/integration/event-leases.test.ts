@@ -71,7 +71,7 @@ describe('events without a deadline, over RabbitMQ and Redis', function () {
   });
 
   afterEach(async () => {
-    for (const id of [...runners.keys()]) await kill(id);
+    for (const id of runners.keys()) await kill(id);
     for (const name of [bundle.queue, eventQueue(bundle.name), deadQueue(bundle.name)]) await broker.deleteQueue(name);
     await stack.close();
     reports.clear();

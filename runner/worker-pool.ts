@@ -61,8 +61,7 @@ export interface PoolOptions {
 
 /**
  * The workers of one revision: started on demand, replaced when they die or are retired, ended when they are idle for
- * long, down to the minimum. After several crashes in a
- * row each replacement waits longer; while none is left and that goes on, the revision is in `quarantine`. A worker that
+ * long, down to the minimum. After several crashes in a row each replacement waits longer; while none is left and that goes on, the revision is in `quarantine`. A worker that
  * had answered and died with a call begins the row anew: that call is to blame, and the others of its bundle shall not
  * wait for it.
  */
@@ -136,7 +135,7 @@ export class WorkerPool implements Closable, Lender {
       this.#options.log.warn({ err: error }, 'worker did not start');
       const failure = toFuncatronError(error);
       // A runner that is full says nothing about the bundle.
-      if (failure.code !== 'OVERLOADED') this.#crashes++;
+      if (failure.code !== 'OVERLOADED') this.#countCrash(false);
       this.#replace(failure);
     }
   }
@@ -228,12 +227,18 @@ export class WorkerPool implements Closable, Lender {
     if (exit.reason !== 'closed' && wasReady && !this.#stop.signal.aborted) {
       this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');
       const isSteady = performance.now() - worker.startedAt > STEADY_MS || (worker.hasAnswered && calls.length > 0);
-      this.#crashes = isSteady ? 1 : this.#crashes + 1;
-      if (isSteady || this.#crashes === 1) this.#failedSince = Date.now();
+      this.#countCrash(isSteady);
       this.restarts++;
       this.#replace(new FuncatronError('FUNC_CRASHED', `the worker died (${exit.reason}): ${exit.detail}`));
     }
+    // It served and went in peace: what was before it is over.
+    if (exit.reason === 'closed' && worker.hasAnswered) this.#crashes = 0;
     this.#events.onGone(worker, calls, exit);
+  }
+
+  #countCrash(beginsAnew: boolean): void {
+    this.#crashes = beginsAnew ? 1 : this.#crashes + 1;
+    if (this.#crashes === 1) this.#failedSince = Date.now();
   }
 
   #replace(error: FuncatronError): void {

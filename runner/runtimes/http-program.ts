@@ -2,11 +2,13 @@ import type { ChildProcess } from 'node:child_process';
 import { REPLY_BYTES } from '../isolate/bridge.ts';
 import { requestHead } from './http-request.ts';
 import { isBlank, ResponseProblem, ResponseReader } from './http-response.ts';
-import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
+import { type Driver, methodOf, type ProgramCall, type ProgramFailure, type ProgramReply } from './program-call.ts';
 import { endOf, killProgram } from './program.ts';
-import { methodOf } from './program-call.ts';
 
 const LIMITS = { headBytes: 32 * 1024, headers: 200, bodyBytes: REPLY_BYTES };
+
+/** How soon a program is expected to exit once its stdout has ended. */
+const EXIT_MS = 100;
 
 interface Turn {
   readonly call: ProgramCall;
@@ -35,7 +37,7 @@ export class HttpProgram implements Driver {
     this.#child = child;
     this.pid = child.pid ?? -1;
     child.stdout?.on('data', (chunk: Buffer) => this.#receive(chunk));
-    child.stdout?.on('end', () => this.#end('crashed', 'it closed its stdout'));
+    child.stdout?.on('end', () => this.#expectExit());
     this.ended = new Promise((resolve) => {
       child.once('error', (error) => resolve({ reason: 'crashed', detail: error.message }));
       // Not 'exit': what it wrote before is read first.
@@ -123,6 +125,12 @@ export class HttpProgram implements Driver {
     this.#reader = undefined;
     turn?.resolve(outcome);
     this.#next();
+  }
+
+  /** The end of its stdout mostly is its own end, which says more. */
+  #expectExit(): void {
+    const timer = setTimeout(() => this.#end('crashed', 'it closed its stdout'), EXIT_MS);
+    void this.ended.then(() => clearTimeout(timer));
   }
 
   #end(reason: 'killed' | 'crashed', detail: string): void {

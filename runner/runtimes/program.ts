@@ -26,6 +26,12 @@ const NAMESPACES: readonly (readonly string[])[] = [
   ['--user', '--map-current-user', ...OWN_PROCESSES, '--'],
 ];
 
+/**
+ * The first process of a namespace is not like others: signals it does not handle do nothing to it, be they SIGKILL from
+ * itself or SIGPIPE. So a shell is the first, and ends with its program; `exit` keeps it from becoming the program.
+ */
+const FIRST_PROCESS = ['/bin/sh', '-c', '"$@"; exit $?', 'sh'];
+
 /** The words that stand before a program's own, as far as this machine has them. */
 export interface ProgramWalls {
   readonly guard: readonly string[];
@@ -42,7 +48,7 @@ export async function findProgramWalls(): Promise<ProgramWalls> {
   const namespace = await firstThatRuns(unshare, NAMESPACES);
   const limited = await firstThatRuns(prlimit, [['--core=0:0', '--']]);
   return {
-    guard: [...killed, ...namespace],
+    guard: [...killed, ...namespace, ...(namespace.length > 0 ? FIRST_PROCESS : [])],
     prlimit: limited.length === 0 ? undefined : prlimit,
     catchesDaemons: namespace.length > 0,
   };
@@ -127,5 +133,7 @@ export function killProgram({ pid }: ChildProcess): void {
 
 /** How a program ended, in words for a log. */
 export function endOf(code: number | null, signal: string | null): string {
-  return signal === null ? `it ended with exit code ${code}` : `it died of ${signal}`;
+  if (signal !== null) return `it died of ${signal}`;
+  // What a shell says of a program that a signal ended.
+  return code !== null && code > 128 ? `it died of signal ${code - 128}` : `it ended with exit code ${code}`;
 }

@@ -61,9 +61,9 @@ export interface PoolOptions {
 
 /**
  * The workers of one revision: started on demand, replaced when they die or are retired, ended when they are idle for
- * long, down to the minimum. After several crashes in a row each replacement waits longer; while none is left and that goes on, the revision is in `quarantine`. A worker that
- * had answered and died with a call begins the row anew: that call is to blame, and the others of its bundle shall not
- * wait for it.
+ * long, down to the minimum. After several crashes in a row each replacement waits longer; while none is left and that
+ * goes on, the revision is in `quarantine`. A worker that had answered and died with a call begins the row anew: that
+ * call is to blame, and the others of its bundle shall not wait for it.
  */
 export class WorkerPool implements Closable, Lender {
   readonly #options: PoolOptions;

@@ -1,11 +1,12 @@
 // `npm run bench` measures and prints one table, which it also writes to bench/results.md. `-- --quick` takes about two
-// minutes; `-- throughput single start deploy` runs only what is named.
+// minutes; `-- throughput single start deploy neighbour` runs only what is named.
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { root } from './processes.ts';
 import { measureDeploy } from './measures/deploy.ts';
+import { measureNeighbour } from './measures/neighbour.ts';
 import { measureSingle } from './measures/single.ts';
 import { measureStart } from './measures/start.ts';
 import { measureThroughput } from './measures/throughput.ts';
@@ -96,6 +97,30 @@ if (wanted('deploy')) {
   say(
     `deploy over RabbitMQ with 2 runners, first byte of the upload to the first 200: **${medianMs.toFixed(0)} ms** median, ${slowestMs.toFixed(0)} ms slowest (must be ≤ 500: ${verdict(medianMs <= 500)})`,
   );
+}
+
+if (wanted('neighbour')) {
+  const { quiet, rows } = await measureNeighbour(quick ? 3 : 5);
+  const limitMs = Math.max(3 * quiet.p99Ms, quiet.p99Ms + 25);
+  say();
+  say('## A neighbour at 200 calls/s beside a bundle that misbehaves');
+  say();
+  say(
+    `Its p99 alone: ${quiet.p99Ms.toFixed(1)} ms; beside a bomb it must be ≤ max(3 ×, + 25 ms) = ${limitMs.toFixed(1)} ms, with no call lost. A worker must be back ≤ 1 500 ms (grace 500 + 1 000) after the bomb's deadline or crash.`,
+  );
+  say();
+  say(
+    '| bomb | its calls end with | neighbour p50 ms | p99 ms | | errors | worker back after ms, median | slowest | |',
+  );
+  say('|---|---|--:|--:|---|--:|--:|--:|---|');
+  say(`| none | | ${quiet.p50Ms.toFixed(1)} | ${quiet.p99Ms.toFixed(1)} | | ${quiet.errors} | | | |`);
+  for (const row of rows) {
+    const isFast = verdict(row.p99Ms <= limitMs && row.errors === 0);
+    const isBack = verdict(row.slowestBackMs <= 1_500);
+    say(
+      `| ${row.bomb} | ${row.codes.join(', ')} | ${row.p50Ms.toFixed(1)} | ${row.p99Ms.toFixed(1)} | ${isFast} | ${row.errors} | ${row.backAfterMs.toFixed(0)} | ${row.slowestBackMs.toFixed(0)} | ${isBack} |`,
+    );
+  }
 }
 
 if (named.length === 0) writeFileSync(join(root, 'bench/results.md'), `${lines.join('\n')}\n`);

@@ -16,17 +16,29 @@ export interface OperatorCheckOptions {
   readonly log: Log;
 }
 
-/** A check that asks the store once; the token itself is never here unless it was given. */
-export function createOperatorCheck({ store, given, log }: OperatorCheckOptions): OperatorCheck {
-  let hash: Buffer | undefined = given === '' ? undefined : sha256(given);
+/** How long the store is not asked again after it failed: anybody may send a token. */
+const RETRY_MS = 5_000;
 
-  async function findHash(): Promise<Buffer | undefined> {
-    if (hash !== undefined) return hash;
+/** A check that asks the store until it has answered once; the token itself is never here unless it was given. */
+export function createOperatorCheck({ store, given, log }: OperatorCheckOptions): OperatorCheck {
+  let hash: Promise<Buffer | undefined> | undefined;
+  let expiresAt = Infinity;
+
+  async function askStore(): Promise<Buffer | undefined> {
     try {
       const stored = await store.get(StoreKey.tokenHash);
-      hash = stored === undefined ? undefined : Buffer.from(stored.toString(), 'hex');
+      if (stored !== undefined) return Buffer.from(stored.toString(), 'hex');
     } catch (error) {
       log.warn({ err: error }, 'cannot ask for the management token; X-Funcatron-Log is not obeyed meanwhile');
+    }
+    expiresAt = performance.now() + RETRY_MS;
+    return undefined;
+  }
+
+  function findHash(): Promise<Buffer | undefined> {
+    if (hash === undefined || performance.now() >= expiresAt) {
+      expiresAt = Infinity;
+      hash = given === '' ? askStore() : Promise.resolve(sha256(given));
     }
     return hash;
   }

@@ -7,6 +7,7 @@ import { createRepository } from '../core/bundle/repository.ts';
 import { ClusterClock } from '../core/clock.ts';
 import { type Config, listOf } from '../core/config.ts';
 import { TimerWheel } from '../core/deadline.ts';
+import { FuncatronError } from '../core/errors.ts';
 import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import { openMembership, type Membership } from '../core/membership.ts';
@@ -201,7 +202,9 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   /** From what is held here where it is, so that the store may be away. */
   async function recordOf(digest: string): Promise<BundleRecord> {
     const held = agent.held.find((revision) => revision.digest === digest)?.record;
-    return held ?? (await loadBundle(cache, digest)).record;
+    const record = held ?? (await cache.repository.record(digest));
+    if (record === undefined) throw new FuncatronError('NOT_FOUND', `the store has no record of digest ${digest}`);
+    return record;
   }
 
   /** A call nobody waits for any more: aborted when it is here, remembered in case it comes. */

@@ -2,7 +2,7 @@ import { Redis, ReplyError } from 'ioredis';
 import { backoffMs } from '../../core/deadline.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import type { GuestOperation, GuestResult } from '../isolate/isolate.ts';
-import { deadlineOf, MAX_RESULT_BYTES, runMsOf, type Service, serviceError, unreachable, waitMsOf } from './service.ts';
+import { deadlineOf, MAX_RESULT_BYTES, type Service, serviceError, unreachable, waitMsOf } from './service.ts';
 
 const CONNECT_MS = 5_000;
 /** Calls share one connection: nothing that changes its state, takes it for itself or stops the server. */
@@ -39,9 +39,10 @@ export function createRedis(name: string, url: string): Service {
   });
   redis.on('connect', () => {
     unread = 0;
+    isExceeded = false;
     redis.stream.on('data', (chunk: Buffer) => {
       unread += chunk.length;
-      if (unread <= MAX_RESULT_BYTES) return;
+      if (unread <= MAX_RESULT_BYTES || isExceeded) return;
       isExceeded = true;
       redis.disconnect(true);
     });
@@ -50,9 +51,7 @@ export function createRedis(name: string, url: string): Service {
   async function send(words: readonly string[]): Promise<unknown> {
     const [command = '', ...args] = words;
     try {
-      const value = await redis.call(command, args);
-      isExceeded = false;
-      return value;
+      return await redis.call(command, args);
     } catch (error) {
       if (error instanceof ReplyError) {
         const { message } = error as Error;
@@ -73,9 +72,7 @@ export function createRedis(name: string, url: string): Service {
     vends: false,
     async run(request): Promise<GuestResult> {
       const words = wordsOf(name, request);
-      const deadline = deadlineOf(request);
-      const ms = redis.status === 'ready' ? runMsOf(deadline) : waitMsOf(deadline);
-      return { result: { value: jsonOf((await inTime(send(words), ms, name)) ?? null) } };
+      return { result: { value: jsonOf((await inTime(send(words), waitMsOf(deadlineOf(request)), name)) ?? null) } };
     },
     close() {
       redis.disconnect();

@@ -142,7 +142,7 @@ export class Response extends Message {
 
 /** Sends the request through the runner, which decides what may be reached (docs/security.md). */
 export async function fetch(input: unknown, init?: RequestInit): Promise<Response> {
-  return await sendThrough(new Request(input, init), (args, bytes) => begin('fetch', args, bytes));
+  return await sendThrough(new Request(input, init), (args, bytes) => begin('fetch', args, bytes)).catch(fail);
 }
 
 /** Sends the request by an operation that takes and gives what `fetch` does. */
@@ -154,7 +154,7 @@ export async function sendThrough(
   signal?.throwIfAborted();
   const headers: HeaderPairs = [...request.headers];
   const { id, outcome } = start({ url, method, redirect, headers }, peek(request));
-  return toResponse(await (signal === null ? outcome : unlessAborted(outcome, signal, id)).catch(fail));
+  return toResponse(await (signal === null ? outcome : unlessAborted(outcome, signal, id)));
 }
 
 function unlessAborted(outcome: Promise<OperationResult>, signal: AbortSignal, id: number): Promise<OperationResult> {

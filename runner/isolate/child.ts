@@ -8,8 +8,11 @@ import { limitMemory, readMemory, type Walls } from './launch.ts';
 import { Stderr } from './stderr.ts';
 
 /** Longest frame a worker may send: replies of 1 MiB plus one, or an operation with its 8 MiB. */
-const MAX_FRAME_BYTES = 16 * 1024 * 1024;
+export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 export type OnFrame = (kind: number, payload: Buffer) => void;
+
+/** What a worker needs of what it runs in: a process of its own, or a thread. */
+export type WorkerChild = Pick<Child, 'pid' | 'channel' | 'exited' | 'idleBytes' | 'reason' | 'adopt' | 'end' | 'close'>;
 
 /**
  * A worker's process and the channel to it; it comes up without a bundle and belongs to nobody until `adopt`.

@@ -8,6 +8,7 @@ import { createHttpRuntime } from '../runtimes/http.ts';
 import { createNodeRuntime } from '../runtimes/node.ts';
 import { createPythonRuntime } from '../runtimes/python.ts';
 import { createProcessIsolate } from './process.ts';
+import { createThreadIsolate } from './thread.ts';
 
 /** What the kinds of isolates are made of. */
 export interface KindOptions {
@@ -28,6 +29,7 @@ export interface Kinds extends Closable {
 /** By isolation for `js`, by runtime for everything else. A kind is made when the first bundle needs it. */
 const KINDS: Readonly<Record<string, (options: KindOptions) => IsolateKind>> = {
   process: createProcessIsolate,
+  thread: createThreadIsolate,
   http: createHttpRuntime,
   default: createDefaultRuntime,
   node: createNodeRuntime,

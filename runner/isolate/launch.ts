@@ -50,22 +50,45 @@ async function tried(program: string | undefined, args: readonly string[]): Prom
 /** Modules that need no permission to do harm: `node:sqlite` opens and makes files whatever `--permission` says. Not every version of Node knows them. */
 const MODULES_OFF = ['--no-experimental-sqlite', '--no-experimental-ffi'];
 
+/** Files of `insideDir` that every host of guests reads. */
+export const GUEST_FILES = ['guest.js', 'guest.cache', 'parse.cjs'];
+
+/** What a child runs, and what more than nothing it may do. */
+export interface HostProgram {
+  /** Its file in `insideDir`. */
+  readonly name: string;
+  /** More files, or folders ending in `/*`, it may read. */
+  readonly reads?: readonly string[];
+  /** What `--permission` allows it beside reading. */
+  readonly allow?: 'worker' | 'addons';
+  /** What `process.argv` holds from index 2 on. */
+  readonly args?: readonly string[];
+  /** A command that walls in the one appended to it; default: what `walls` has. */
+  readonly jail?: readonly string[];
+}
+
+const PROCESS_HOST: HostProgram = { name: 'host.cjs' };
+
 /** `--permission` denies files, processes, workers, addons, inspector and (from Node 26) the network. */
-function nodeArguments(insideDir: string, memoryMb: number): string[] {
+function nodeArguments(insideDir: string, memoryMb: number, host: HostProgram): string[] {
+  const { name: main, reads = [], allow, args = [] } = host;
   return [
     '--permission',
-    ...['host.cjs', 'guest.js', 'guest.cache', 'parse.cjs'].map((name) => `--allow-fs-read=${join(insideDir, name)}`),
+    ...[main, ...GUEST_FILES].map((name) => `--allow-fs-read=${join(insideDir, name)}`),
+    ...reads.map((path) => `--allow-fs-read=${path}`),
+    ...(allow === undefined ? [] : [`--allow-${allow}`]),
     '--disallow-code-generation-from-strings',
     '--frozen-intrinsics',
     '--disable-proto=delete',
-    '--no-addons',
+    ...(allow === 'addons' ? [] : ['--no-addons']),
     ...MODULES_OFF.filter((flag) => process.allowedNodeEnvironmentFlags.has(flag)),
     '--no-warnings',
     '--unhandled-rejections=none',
     `--max-old-space-size=${memoryMb}`,
     // One helper thread for the collector: a worker is one of many on its machine.
     '--v8-pool-size=1',
-    join(insideDir, 'host.cjs'),
+    join(insideDir, main),
+    ...args,
   ];
 }
 
@@ -73,9 +96,16 @@ function nodeArguments(insideDir: string, memoryMb: number): string[] {
  * Starts a worker's process: fd 3 is its only way out. A socket, so that both sides write to it; stderr is a pipe,
  * because V8 says there that it ran out of memory.
  */
-export function launch(walls: Walls, insideDir: string, memoryMb: number, niceness: number): ChildProcess {
-  const command = [process.execPath, ...nodeArguments(insideDir, memoryMb)];
-  return launchProgram(walls, command, { cwd: '/', stdio: ['ignore', 'ignore', 'pipe', 'pipe'], niceness });
+export function launch(
+  walls: Walls,
+  insideDir: string,
+  memoryMb: number,
+  niceness: number,
+  host = PROCESS_HOST,
+): ChildProcess {
+  const command = [process.execPath, ...nodeArguments(insideDir, memoryMb, host)];
+  const { jail } = host;
+  return launchProgram(walls, command, { cwd: '/', stdio: ['ignore', 'ignore', 'pipe', 'pipe'], niceness, jail });
 }
 
 export interface LaunchOptions {
@@ -83,11 +113,13 @@ export interface LaunchOptions {
   readonly stdio: StdioOptions;
   /** Added to the priority number, so that the runner answers while the process computes. */
   readonly niceness: number;
+  /** See `HostProgram.jail`. */
+  readonly jail?: readonly string[] | undefined;
 }
 
 /** Starts any program for a worker: empty environment, a session of its own, killed with its runner where the machine can. */
 export function launchProgram(walls: Walls, command: readonly string[], options: LaunchOptions): ChildProcess {
-  const guard = walls.setpriv === undefined ? [] : [walls.setpriv, ...GUARD];
+  const guard = options.jail ?? (walls.setpriv === undefined ? [] : [walls.setpriv, ...GUARD]);
   const [program = process.execPath, ...args] = [...guard, ...command];
   const { cwd, stdio, niceness } = options;
   const child = spawn(program, args, { cwd, env: {}, stdio, detached: true });
@@ -134,10 +166,17 @@ export function residentLimit(idleBytes: number, memoryMb: number): number {
  * Limits the data a process may ask for to what it has now and the bundle's budget: an ArrayBuffer too many becomes a
  * RangeError in the guest, a heap too large ends the child. Node reserves some 580 MB while idle, so the limit is measured.
  * Does nothing where the machine has no `prlimit` or no /proc.
+ * @param limit `soft` may be raised again later: Node gives nobody inside a way to do so
  */
-export async function limitMemory(walls: Walls, pid: number, memoryMb: number): Promise<void> {
+export async function limitMemory(
+  walls: Walls,
+  pid: number,
+  memoryMb: number,
+  limit: 'hard' | 'soft' = 'hard',
+): Promise<void> {
   const memory = readMemory(pid);
   if (walls.prlimit === undefined || memory === undefined) return;
   const data = memory.dataBytes + memoryMb * MiB + EXTRA_BYTES;
-  await run(walls.prlimit, ['--pid', String(pid), `--data=${data}:${data}`, '--core=0:0']);
+  const hard = limit === 'hard' ? data : '';
+  await run(walls.prlimit, ['--pid', String(pid), `--data=${data}:${hard}`, '--core=0:0']);
 }

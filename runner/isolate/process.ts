@@ -75,7 +75,8 @@ export async function openWalls(log: Log): Promise<Walls> {
   return walls;
 }
 
-function refuseWeak(isAllowed: boolean): void {
+/** @throws WEAK_ISOLATION when this Node leaves the network open to workers and that is not allowed */
+export function refuseWeak(isAllowed: boolean): void {
   const major = Number(process.versions.node.split('.')[0]);
   if (major >= NODE_MAJOR || isAllowed) return;
   throw new FuncatronError(

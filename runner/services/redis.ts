@@ -55,6 +55,7 @@ export function createRedis(name: string, url: string): Service {
     } catch (error) {
       if (error instanceof ReplyError) {
         const { message } = error as Error;
+        if (/^(?:WRONGPASS|NOAUTH)\b/.test(message)) throw unreachable(name, error);
         throw serviceError(/^[A-Z]+/.exec(message)?.[0] ?? 'ERR', `service ${name}: ${message}`);
       }
       if (isExceeded)

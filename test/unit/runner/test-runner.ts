@@ -221,6 +221,8 @@ export interface TestRunnerOptions {
   readonly source?: string;
   readonly manifest?: Partial<Manifest>;
   readonly config?: Partial<Config>;
+  /** The runner's; default: none. */
+  readonly log?: Log;
   /** What the runner is given for its broker; default: the handle as it is. */
   readonly wrap?: (broker: MemoryBroker) => Broker;
   /** False: does not wait until the revision is consumed. */
@@ -291,7 +293,7 @@ export async function openTestRunner(options: TestRunnerOptions): Promise<TestRu
       config,
       broker: options.wrap?.(runnerBroker) ?? runnerBroker,
       store,
-      log: silent,
+      log: options.log ?? silent,
       id: 'r1',
       isolate: options.isolate,
     }),

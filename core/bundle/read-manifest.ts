@@ -193,12 +193,17 @@ function numberAt(value: JsonObject, key: string, otherwise: number): number {
 }
 
 function problemsOfKeys(runtime: Manifest['runtime'], written: JsonObject): Problem[] {
-  return Object.entries(KEYS_OF).flatMap(([key, runtimes]) => {
+  const problems = Object.entries(KEYS_OF).flatMap(([key, runtimes]): Problem[] => {
     if (runtimes.includes(runtime) || Object.keys(objectAt(written, key)).length === 0) return [];
     const message = `${key} mean nothing to runtime ${runtime}`;
     const hint = `Remove them; ${runtimes.join(' and ')} bundles have ${key}.`;
     return [{ message, pointer: pointerTo('', EXTENSION, key), hint }];
   });
+  if (textAt(written, 'state') === 'fresh' && runtime !== 'js' && runtime !== 'default') {
+    const message = `state fresh is not to be had from runtime ${runtime}: its program is loaded once`;
+    problems.push({ message, pointer: pointerTo('', EXTENSION, 'state'), hint: 'Remove it.' });
+  }
+  return problems;
 }
 
 function permissionsAt(value: JsonObject): Permissions {

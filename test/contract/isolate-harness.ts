@@ -1,7 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { writeId } from '../../core/id.ts';
 import { createLog } from '../../core/log.ts';
-import { CallFlag, type CallMeta, encodeCalls, Envelope, ReplyFlag } from '../../core/wire/envelope.ts';
+import {
+  CallFlag,
+  type CallLogLine,
+  type CallMeta,
+  encodeCalls,
+  Envelope,
+  ReplyFlag,
+  type ReplyMeta,
+} from '../../core/wire/envelope.ts';
 import type {
   GuestOperation,
   GuestResult,
@@ -22,6 +30,8 @@ export interface TestReply {
   readonly isFailed: boolean;
   readonly isJson: boolean;
   readonly headers: Readonly<Record<string, unknown>>;
+  /** Lines of the call's own log that came back with it. */
+  readonly log: readonly CallLogLine[] | undefined;
   readonly body: Buffer;
   readonly waitUs: number;
   readonly funcUs: number;
@@ -106,12 +116,14 @@ export class WorkerHarness {
       if (waiting === undefined) throw new Error(`a reply to call ${key} that nobody waits for`);
       this.#waiting.delete(key);
       const meta = envelope.meta(index).toString();
+      const read = (meta === '' ? {} : JSON.parse(meta)) as ReplyMeta;
       const body = Buffer.from(envelope.body(index));
       waiting.resolve({
         status: envelope.status(index),
         isFailed: (envelope.replyFlags(index) & ReplyFlag.failed) !== 0,
         isJson: (envelope.replyFlags(index) & ReplyFlag.json) !== 0,
-        headers: meta === '' ? {} : ((JSON.parse(meta) as { headers: Record<string, unknown> }).headers ?? {}),
+        headers: read.headers ?? {},
+        log: read.log,
         body,
         waitUs: envelope.waitUs(index),
         funcUs: envelope.funcUs(index),

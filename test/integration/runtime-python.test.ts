@@ -191,6 +191,37 @@ def handler(context, event):
     });
   });
 
+  describe('logs', () => {
+    const SOURCE = `
+def handler(context, event):
+    context.logger.debug('of %s', 'debug')
+    context.logger.info_with('of info', odd=object)
+    if event.body == b'raise':
+        raise ValueError('no')
+    return 1
+`;
+    it('have the level of the bundle, or of a call that asks for its own and for its lines back', async () => {
+      const files = { 'main.py': SOURCE };
+      const worker = await workers.start(files, { entry: 'main:handler', concurrency: 1, logLevel: 'warn' });
+      await worker.call();
+      assert.deepEqual(worker.logs, []);
+      const meta = { log: { level: 'debug', isReturned: true } } as const;
+      const reply = await worker.call({ meta });
+      const lines = reply.log?.map(({ level, message, fields }) => [level, message, fields]);
+      assert.deepEqual(lines, [
+        ['debug', 'of debug', undefined],
+        ['info', 'of info', { odd: "<class 'object'>" }],
+      ]);
+      assert.deepEqual([reply.headers['content-type'], reply.json()], ['application/json', 1]);
+      const failed = await worker.call({ body: 'raise', meta });
+      const { log } = (failed.json() as { data: { log: readonly { message: string }[] } }).data;
+      assert.deepEqual(
+        log.map(({ message }) => message),
+        ['of debug', 'of info', 'func run threw: ValueError: no'],
+      );
+    });
+  });
+
   describe('deadlines', () => {
     it('does not start a call whose deadline has passed', async () => {
       const worker = await start('def handler(context, event): return 1');

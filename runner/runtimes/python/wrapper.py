@@ -39,6 +39,8 @@ STATUS = {"FUNC_ERROR": 500, "INVALID_RESPONSE": 502, "RESPONSE_TOO_LARGE": 502,
 MAX_REPLY_BYTES = 1024 * 1024
 MAX_HEADERS_CHARS = 32 * 1024
 MAX_LOG_CHARS = 8 * 1024
+# Most characters of the lines of one call that go back to its caller.
+MAX_RETURNED_CHARS = 512 * 1024
 LEVELS = ("debug", "info", "warn", "error")
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
@@ -110,7 +112,9 @@ class Logger:
         self._from = LEVELS.index(level) if level in LEVELS else 0
 
     def _write(self, level, message, args, fields):
-        if LEVELS.index(level) < self._from:
+        call = current.get()
+        lowest = call.level if call is not None and call.level in LEVELS else None
+        if LEVELS.index(level) < (self._from if lowest is None else LEVELS.index(lowest)):
             return
         text = str(message)
         if args:
@@ -157,14 +161,26 @@ class Operation:
 class Call:
     """A call that has not been answered."""
 
-    def __init__(self, tag, call_id, operation, received):
+    def __init__(self, tag, call_id, operation, received, log):
         self.tag = tag
+        # The caller's own level, and its lines where it has asked for them back.
+        self.level = log.get("level")
+        self.returned = [] if log.get("isReturned") is True else None
+        self.returned_chars = 0
         self.id = call_id
         self.operation = operation
         self.received = received
         self.entered = received
         self.task = None
         self.timer = None
+
+    def keep(self, line):
+        """Takes a line for the caller, as JSON can carry it, where one was asked for and there is room."""
+        if self.returned is None or self.returned_chars > MAX_RETURNED_CHARS:
+            return
+        text = json.dumps(line, default=str, skipkeys=True)
+        self.returned_chars += len(text)
+        self.returned.append(json.loads(text))
 
 
 class Worker:
@@ -180,6 +196,7 @@ class Worker:
         self.replies = {}
         self.lines = []
         self.has_turn = False
+        self.has_stacks = True
         self.incoming = bytearray()
         self.outgoing = bytearray()
 
@@ -257,16 +274,18 @@ class Worker:
     def log(self, level, message, fields=None):
         call = current.get()
         line = {"time": int(time.time() * 1000), "level": level, "message": message[:MAX_LOG_CHARS]}
-        if call is not None:
-            line["operationId"] = call.operation.name
-            line["callId"] = str(uuid.UUID(bytes=call.id))
         if fields:
             line["fields"] = fields
+        if call is not None:
+            call.keep(line)
+            line["operationId"] = call.operation.name
+            line["callId"] = str(uuid.UUID(bytes=call.id))
         self.lines.append(json.dumps(line, default=str, skipkeys=True))
         self.turn()
 
     def log_error(self, message, error):
-        self.log("error", f"{message}: {type(error).__name__}: {error}", {"stack": self.stack_of(error)})
+        fields = {"stack": self.stack_of(error)} if self.has_stacks else None
+        self.log("error", f"{message}: {type(error).__name__}: {error}", fields)
 
     def turn(self):
         if not self.has_turn:
@@ -304,6 +323,7 @@ class Worker:
                     importlib.import_module("__pex__")
                 except ModuleNotFoundError:
                     pass  # a plain zip application
+            self.has_stacks = spec.get("stackTraces") is True
             self.context = Context(spec, Logger(self, spec.get("logLevel")))
             self.operations = [self.find(each["operationId"], each["handler"]) for each in spec["operations"]]
             phase = "init"
@@ -370,12 +390,13 @@ class Worker:
             meta = payload[data : data + meta_bytes]
             body = payload[data + meta_bytes : data + meta_bytes + body_bytes]
             data += meta_bytes + body_bytes
-            call = Call(tag, call_id, self.operations[number], received)
+            meta = json.loads(meta or b"{}")
+            call = Call(tag, call_id, self.operations[number], received, meta.get("log") or {})
             remaining = (deadline + offset) / 1000 - time.time()
             if remaining <= 0:
                 self.fail(call, "TIMEOUT", "the deadline had passed before the func started")
                 continue
-            event = Event(str(uuid.UUID(bytes=call_id)), flags, attempt, json.loads(meta or b"{}"), body)
+            event = Event(str(uuid.UUID(bytes=call_id)), flags, attempt, meta, body)
             self.begin(call, event, remaining)
 
     def begin(self, call, event, remaining):
@@ -421,7 +442,11 @@ class Worker:
         except Refused as refused:
             self.fail(call, refused.code, f"func {call.operation.name} {refused}")
             return
-        self.reply(call, status, flags, meta, body)
+        if call.returned is not None:
+            meta["log"] = call.returned
+            if flags & REPLY_JSON:
+                flags, meta["headers"] = flags & ~REPLY_JSON, {"content-type": "application/json"}
+        self.reply(call, status, flags, json.dumps(meta).encode() if meta else b"", body)
 
     def fail_with(self, call, error):
         """Its words and its stack go to the log, never to the caller."""
@@ -429,7 +454,10 @@ class Worker:
         self.fail(call, "FUNC_ERROR", f"func {call.operation.name} threw ({type(error).__name__})")
 
     def fail(self, call, code, message):
-        body = json.dumps({"code": code, "message": message}).encode()
+        failed = {"code": code, "message": message}
+        if call.returned is not None:
+            failed["data"] = {"log": call.returned}
+        body = json.dumps(failed).encode()
         self.reply(call, STATUS[code], REPLY_FAILED, b"", body)
 
     def reply(self, call, status, flags, meta, body):
@@ -465,10 +493,10 @@ def encode(value):
     if len(body) > MAX_REPLY_BYTES:
         raise Refused("RESPONSE_TOO_LARGE", f"returned more than {MAX_REPLY_BYTES} bytes")
     if natural == "application/json" and not sent:
-        return status, REPLY_JSON, b"", body
+        return status, REPLY_JSON, {}, body
     if body or value is not None and status not in (204, 205, 304):
         sent.setdefault("content-type", natural)
-    return status, 0, json.dumps({"headers": sent}).encode() if sent else b"", body
+    return status, 0, {"headers": sent} if sent else {}, body
 
 
 def encode_body(value):

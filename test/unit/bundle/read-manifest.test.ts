@@ -141,6 +141,9 @@ describe('core/bundle/read-manifest', () => {
     assert.deepEqual(problemsOf({ runtime: 'python', services: { kv: { type: 'kv' } } }), [
       '/x-funcatron/services services mean nothing to runtime python',
     ]);
+    assert.deepEqual(problemsOf({ runtime: 'node', state: 'fresh' }), [
+      '/x-funcatron/state state fresh is not to be had from runtime node: its program is loaded once',
+    ]);
   });
 
   it('takes the permissions of a node bundle, and denies what is not declared', () => {

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openEmbedded, type EmbeddedCluster } from '../helpers/embedded.ts';
+import { until } from '../helpers/until.ts';
 
 /** Bundles that call one another, in a whole cluster. */
 
@@ -30,6 +31,7 @@ const CALLER = `
       return { code: error.code };
     }
   };
+  export const hang = (event, context) => context.invoke('callee', 'wait');
   let late;
   export const outlive = (event, context) => {
     late ??= new Promise((resolve) => {
@@ -46,6 +48,11 @@ const CALLEE = `
   });
   export const bytes = (event) => event.bytes();
   export const throws = () => { throw new Error('secret') };
+  export const wait = (event, { signal, state }) => new Promise((resolve) => {
+    state.waiting = true;
+    signal.addEventListener('abort', () => { state.ended = signal.reason.name; resolve(); });
+  });
+  export const waited = (event, { state }) => state;
   export const slow = () => new Promise((resolve) => setTimeout(resolve, 300));
 `;
 const NARROW = `
@@ -112,6 +119,7 @@ describe('context.invoke', function () {
           '/relay': { post: operation('relay', { ...ANY_BODY, 'x-funcatron': { timeoutMs: 2_000 } }) },
           '/spin': { post: operation('spin', ANY_BODY) },
           '/crowd': { post: operation('crowd', { ...ANY_BODY, 'x-funcatron': { timeoutMs: 3_000 } }) },
+          '/hang': { post: operation('hang', ANY_BODY) },
           '/outlive': { post: operation('outlive', ANY_BODY) },
           '/outlived': { post: operation('outlived', ANY_BODY) },
         },
@@ -126,6 +134,8 @@ describe('context.invoke', function () {
       documentOf('callee', {
         '/show/{id}': { post: operation('show', { ...ANY_BODY, parameters: [id, tag] }) },
         '/bytes': { post: operation('bytes', ANY_BODY) },
+        '/wait': { get: operation('wait') },
+        '/waited': { get: operation('waited') },
         '/throws': { get: operation('throws') },
         '/slow': { get: operation('slow', { 'x-funcatron': { timeoutMs: 100 } }) },
       }),
@@ -189,6 +199,16 @@ describe('context.invoke', function () {
 
   it('ends at the deadline when the callers hold every slot of the func they call', async () => {
     assert.deepEqual(await post('/caller/crowd', {}), { code: 'TIMEOUT' });
+  });
+
+  it('ends the called func when nobody waits for the caller any more', async () => {
+    const client = new AbortController();
+    const hung = fetch(`${cluster?.httpUrl}/caller/hang`, { method: 'POST', signal: client.signal });
+    const state = async () => (await relay('waited'))['body'] as { waiting?: boolean; ended?: string };
+    await until('the called func runs', async () => (await state()).waiting === true);
+    client.abort();
+    await assert.rejects(hung);
+    await until('it was aborted', async () => (await state()).ended === 'AbortError');
   });
 
   it('refuses a call that has ended', async () => {

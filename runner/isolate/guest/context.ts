@@ -132,7 +132,7 @@ export class CallContext {
     return this.#services;
   }
   invoke(bundle: unknown, operationId: unknown, input?: InvokeInput): Promise<InvokeResult> {
-    return invoke(this.#call.id, bundle, operationId, input);
+    return invoke(this.#call.id, this.signal, bundle, operationId, input);
   }
   get state(): unknown {
     return this.#call.home.state;

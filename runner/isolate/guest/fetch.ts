@@ -3,7 +3,7 @@ import { copyOf, viewOf } from './bytes.ts';
 import { DOMException } from './dom-exception.ts';
 import { decodeUtf8, encodeUtf8 } from './encoding.ts';
 import { type HeaderPairs, Headers, type HeadersInit } from './headers.ts';
-import { abandon, begin, type Operation, type OperationResult } from './operations.ts';
+import { begin, type Operation, type OperationResult, unlessAborted } from './operations.ts';
 
 /**
  * `fetch`, `Request` and `Response`, performed by the runner. Bodies are whole, not streamed: at most 8 MiB.
@@ -153,19 +153,8 @@ export async function sendThrough(
   const { url, method, redirect, signal } = request;
   signal?.throwIfAborted();
   const headers: HeaderPairs = [...request.headers];
-  const { id, outcome } = start({ url, method, redirect, headers }, peek(request));
-  return toResponse(await (signal === null ? outcome : unlessAborted(outcome, signal, id)));
-}
-
-function unlessAborted(outcome: Promise<OperationResult>, signal: AbortSignal, id: number): Promise<OperationResult> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      abandon(id);
-      reject(signal.reason);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    outcome.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
+  const operation = start({ url, method, redirect, headers }, peek(request));
+  return toResponse(await (signal === null ? operation.outcome : unlessAborted(operation, signal)));
 }
 
 function fail(thrown: unknown): never {

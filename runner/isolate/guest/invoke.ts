@@ -1,7 +1,9 @@
+import type { AbortSignal } from './abort.ts';
 import { parseBody } from './body.ts';
 import { copyOf, viewOf } from './bytes.ts';
+import { DOMException } from './dom-exception.ts';
 import { encodeUtf8 } from './encoding.ts';
-import { begin } from './operations.ts';
+import { begin, type Operation, operationError, type OperationResult, unlessAborted } from './operations.ts';
 
 /** `context.invoke`: calls of other funcs, which the runner makes. */
 
@@ -26,9 +28,10 @@ interface Sent {
 
 const { stringify } = JSON;
 
-/** Calls a func; the promise rejects with an `Error` whose `code` is one of the table, like `TIMEOUT`. */
+/** Calls a func for a call, whose signal ends it too; the promise rejects with an `Error` whose `code` is one of the table, like `TIMEOUT`. */
 export async function invoke(
   callId: string,
+  signal: AbortSignal,
   bundle: unknown,
   operationId: unknown,
   input: InvokeInput = {},
@@ -38,7 +41,8 @@ export async function invoke(
   const headers = lowerCase(input.headers);
   if (contentType !== undefined) headers['content-type'] ??= contentType;
   const args = { bundle, operationId, params, query, headers };
-  const { result, bytes: answer } = await begin('invoke', args, bytes, callId).outcome;
+  signal.throwIfAborted();
+  const { result, bytes: answer } = await finished(begin('invoke', args, bytes, callId), signal);
   const answered = result['headers'] as Readonly<Record<string, unknown>>;
   const raw = { text: undefined, bytes: answer };
   const answeredType = answered['content-type'];
@@ -47,6 +51,17 @@ export async function invoke(
     headers: answered,
     body: parseBody(raw, typeof answeredType === 'string' ? answeredType : ''),
   };
+}
+
+/** Who hangs up on the caller hangs up on the func it called. The caller's deadline is one of the call it made. */
+async function finished(operation: Operation, signal: AbortSignal): Promise<OperationResult> {
+  try {
+    return await unlessAborted(operation, signal);
+  } catch (thrown) {
+    const { reason } = signal;
+    if (thrown !== reason || !(reason instanceof DOMException) || reason.name !== 'TimeoutError') throw thrown;
+    throw operationError('TIMEOUT', reason.message);
+  }
 }
 
 /** Bytes and text as they are, everything else as JSON: the same as what a func returns. */

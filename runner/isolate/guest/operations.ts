@@ -1,4 +1,5 @@
 import { MAX_OPERATIONS, OPERATION_BYTES, Out } from '../bridge.ts';
+import type { AbortSignal } from './abort.ts';
 import { putNote } from './outbox.ts';
 import { received } from './shared.ts';
 
@@ -50,14 +51,27 @@ export function begin(
   return { id, outcome };
 }
 
+/** The outcome of an operation; given up, and rejected with the signal's reason, when the signal aborts first. */
+export function unlessAborted({ id, outcome }: Operation, signal: AbortSignal): Promise<OperationResult> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      abandon(id);
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    outcome.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+
 /** Forgets an operation: its outcome never settles, and the runner is told to stop. */
-export function abandon(id: number): void {
+function abandon(id: number): void {
   if (pending.delete(id)) putNote(Out.opCancel, id, '');
 }
 
 const busy = new WeakSet<Error>();
 
-function operationError(code: string, message: string): Error {
+/** An error of the guest's with a code of the table. */
+export function operationError(code: string, message: string): Error {
   const error = Object.assign(new Error(message), { code });
   if (code === 'SERVICE_BUSY') busy.add(error);
   return error;

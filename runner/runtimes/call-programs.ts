@@ -24,7 +24,7 @@ export class CallPrograms implements Driver {
   readonly backlogBytes = 0;
   readonly ended: Driver['ended'];
   readonly #options: CallProgramsOptions;
-  readonly #running = new Map<ChildProcess, Promise<unknown>>();
+  readonly #running = new Map<ProgramCall, { readonly child: ChildProcess; readonly outcome: Promise<unknown> }>();
   #end: (exit: Awaited<Driver['ended']>) => void = () => undefined;
 
   constructor(options: CallProgramsOptions) {
@@ -47,22 +47,28 @@ export class CallPrograms implements Driver {
     const onLog: WorkerEvents['onLog'] = (line) => events.onLog({ ...line, callId, operationId });
     logOutput(child.stderr, 'info', { onLog });
     const tail = new StderrTail(child.stderr);
-    const outcome = this.#wait(child, call, (detail) => {
+    const outcome = this.#wait(child, (detail) => {
       const stderr = tail.text;
       onLog({ time: Date.now(), level: 'error', message: `the program failed: ${detail}`, fields: { stderr } });
     });
-    this.#running.set(child, outcome);
+    this.#running.set(call, { child, outcome });
     child.stdin?.end(call.body);
     const settled = await outcome;
-    this.#running.delete(child);
+    this.#running.delete(call);
     return settled;
   }
 
-  /** Its signal aborts, which kills the program. */
-  onOverdue(): void {}
+  /** The program runs for this call alone. */
+  abandon(call: ProgramCall): void {
+    const running = this.#running.get(call);
+    if (running !== undefined) killProgram(running.child);
+  }
 
   async close(ms: number): Promise<void> {
-    await Promise.race([Promise.all(this.#running.values()), delay(ms)]);
+    const done = new AbortController();
+    const outcomes = [...this.#running.values()].map(({ outcome }) => outcome);
+    await Promise.race([Promise.all(outcomes), delay(ms, done.signal)]);
+    done.abort();
     this.#stop({ reason: 'closed', detail: 'it was closed' });
   }
 
@@ -71,27 +77,20 @@ export class CallPrograms implements Driver {
   }
 
   #stop(exit: Awaited<Driver['ended']>): void {
-    for (const child of this.#running.keys()) killProgram(child);
+    for (const { child } of this.#running.values()) killProgram(child);
     this.#end(exit);
   }
 
-  #wait(
-    child: ChildProcess,
-    call: ProgramCall,
-    onFailure: (detail: string) => void,
-  ): Promise<ProgramReply | ProgramFailure> {
+  #wait(child: ChildProcess, onFailure: (detail: string) => void): Promise<ProgramReply | ProgramFailure> {
     const parts: Buffer[] = [];
     let bytes = 0;
-    const kill = (): void => killProgram(child);
-    call.signal.addEventListener('abort', kill, { once: true });
     child.stdout?.on('data', (chunk: Buffer) => {
       bytes += chunk.length;
       if (bytes <= REPLY_BYTES) parts.push(chunk);
-      else kill();
+      else killProgram(child);
     });
     return new Promise((resolve) => {
       const settle = (detail: string | undefined): void => {
-        call.signal.removeEventListener('abort', kill);
         if (bytes > REPLY_BYTES) {
           onFailure(`its result is longer than ${REPLY_BYTES} bytes`);
           return resolve({ code: 'RESPONSE_TOO_LARGE', message: `a result is longer than ${REPLY_BYTES} bytes` });

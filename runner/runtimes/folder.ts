@@ -7,6 +7,8 @@ const PROGRAMS = ['2321', '7f454c46', 'feedface', 'feedfacf', 'cefaedfe', 'cffae
   Buffer.from(hex, 'hex'),
 );
 
+/** Tries to put a folder in its place, while others do so too. */
+const MOVES = 4;
 const READ_ONLY = 0o444;
 const EXECUTABLE = 0o555;
 
@@ -28,12 +30,22 @@ export async function layFiles(folder: string, files: ReadonlyMap<string, Buffer
       // Not by `mode` above: that is cut by the umask.
       await chmod(file, modeOf(content));
     }
-    await rm(folder, { recursive: true, force: true });
-    await rename(fresh, folder);
-  } catch (error) {
+    await moveTo(fresh, folder, files);
+  } finally {
     await rm(fresh, { recursive: true, force: true });
-    // Another runner on this machine may have been first.
-    if (!(await holds(folder, files))) throw error;
+  }
+}
+
+/** Somebody else may be first, and programs may run in theirs already: it is replaced only when it is not as it should be. */
+async function moveTo(fresh: string, folder: string, files: ReadonlyMap<string, Buffer>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await rename(fresh, folder);
+    } catch (error) {
+      if (await holds(folder, files)) return;
+      if (attempt === MOVES) throw error;
+      await rm(folder, { recursive: true, force: true });
+    }
   }
 }
 

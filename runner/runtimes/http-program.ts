@@ -65,8 +65,9 @@ export class HttpProgram implements Driver {
     });
   }
 
-  /** The program has no way to hear of it, and goes on with a request that was answered: there is no other end to it. */
-  onOverdue(call: ProgramCall): void {
+  /** The program has no way to hear of it. One that is overdue would go on with a call that was answered, so it is killed. */
+  abandon(call: ProgramCall, why: 'cancelled' | 'overdue'): void {
+    if (why === 'cancelled') return;
     if (this.#current?.call === call) {
       this.#end('killed', 'it did not answer a call before its deadline');
       return;

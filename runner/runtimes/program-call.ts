@@ -11,8 +11,6 @@ export interface ProgramCall {
   readonly body: Buffer;
   /** Unix ms on this machine; `Infinity` where there is none. */
   readonly deadline: number;
-  /** Aborts when nobody waits for the answer any more. */
-  readonly signal: AbortSignal;
 }
 
 /** What a program answered. */
@@ -36,8 +34,8 @@ export interface Driver {
   readonly backlogBytes: number;
   /** Settles with the program's answer, or never, when the whole worker goes with the program: its exit then answers the call. */
   run(call: ProgramCall): Promise<ProgramReply | ProgramFailure>;
-  /** The deadline of a call has passed, which has been answered TIMEOUT; its signal is about to abort. */
-  onOverdue(call: ProgramCall): void;
+  /** Nobody waits for this call any more: it was cancelled, and still answers, or it is overdue, and was answered TIMEOUT. */
+  abandon(call: ProgramCall, why: 'cancelled' | 'overdue'): void;
   /** Settles, once, with why no call can be run any more. */
   readonly ended: Promise<{ readonly reason: 'closed' | 'killed' | 'crashed'; readonly detail: string }>;
   /** Lets the programs end, and kills them after `ms`. */

@@ -1,5 +1,4 @@
-import { ERRORS, type ErrorCode } from '../../core/errors.ts';
-import { FuncatronError } from '../../core/errors.ts';
+import { ERRORS, type ErrorCode, FuncatronError } from '../../core/errors.ts';
 import { formatId, newId } from '../../core/id.ts';
 import {
   type CallMeta,
@@ -22,7 +21,6 @@ interface Entry {
   readonly id: Buffer;
   readonly call: ProgramCall;
   readonly startedMs: number;
-  readonly abort: AbortController;
 }
 
 /**
@@ -74,7 +72,8 @@ export class ProgramWorker implements Worker {
 
   cancel(ids: Buffer): void {
     for (let at = 0; at + 16 <= ids.length; at += 16) {
-      this.#entries.get(ids.toString('hex', at, at + 16))?.abort.abort();
+      const entry = this.#entries.get(ids.toString('hex', at, at + 16));
+      if (entry !== undefined) this.#driver.abandon(entry.call, 'cancelled');
     }
   }
 
@@ -94,19 +93,17 @@ export class ProgramWorker implements Worker {
   async #run(tag: number, envelope: Envelope, index: number, deadline: number): Promise<void> {
     const id = envelope.id(index);
     const key = id.toString('hex');
-    const abort = new AbortController();
     const call: ProgramCall = {
       id: formatId(id, 0),
       operationId: this.#spec.operations[envelope.operation(index)]?.operationId ?? '',
       meta: readMeta(envelope.meta(index)),
       body: envelope.body(index),
       deadline,
-      signal: abort.signal,
     };
-    const entry: Entry = { tag, id, call, startedMs: performance.now(), abort };
+    const entry: Entry = { tag, id, call, startedMs: performance.now() };
     this.#entries.set(key, entry);
     this.#wakeBy(deadline);
-    const outcome = await this.#driver.run(call);
+    const outcome = await this.#driver.run(call).catch(unstarted);
     // Answered by its deadline meanwhile, or gone with the program.
     if (this.#entries.get(key) !== entry) return;
     this.#entries.delete(key);
@@ -153,12 +150,17 @@ export class ProgramWorker implements Worker {
     this.#wakeBy(next);
   }
 
-  #expire(key: string, { tag, id, call, abort }: Entry): void {
+  #expire(key: string, { tag, id, call }: Entry): void {
     this.#entries.delete(key);
     this.#fail(tag, id, 'TIMEOUT', 'the program did not answer before the deadline');
-    this.#driver.onOverdue(call);
-    abort.abort();
+    this.#driver.abandon(call, 'overdue');
   }
+}
+
+/** The system gives no process: too many, or no memory for one. */
+function unstarted(thrown: unknown): ProgramFailure {
+  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  return { code: 'FUNC_CRASHED', message: `the program cannot be started: ${reason}` };
 }
 
 /** From another machine of ours; a meta that is none is as good as an empty one. */

@@ -4,16 +4,23 @@ const KEEP_BYTES = 4 * 1024;
 
 /** The end of what a program wrote to stderr. */
 export class StderrTail {
-  #bytes = Buffer.alloc(0);
+  /** The last pieces; those before them are forgotten once these suffice. */
+  #pieces: Buffer[] = [];
+  #bytes = 0;
 
   constructor(stream: Readable | null) {
     stream?.on('data', (chunk: Buffer) => {
-      this.#bytes = Buffer.concat([this.#bytes, chunk.subarray(-KEEP_BYTES)]).subarray(-KEEP_BYTES);
+      this.#pieces.push(chunk);
+      this.#bytes += chunk.length;
+      if (this.#bytes < 4 * KEEP_BYTES) return;
+      const kept = Buffer.concat(this.#pieces).subarray(-KEEP_BYTES);
+      this.#pieces = [Buffer.from(kept)];
+      this.#bytes = kept.length;
     });
   }
 
   get text(): string {
-    return this.#bytes.toString().trim();
+    return Buffer.concat(this.#pieces).subarray(-KEEP_BYTES).toString().trim();
   }
 
   lastLine(): string {

@@ -13,7 +13,6 @@ function callOf(meta: ProgramCall['meta'], body = ''): ProgramCall {
     meta,
     body: Buffer.from(body),
     deadline: Date.UTC(2026, 0, 2, 3, 4, 5, 678),
-    signal: new AbortController().signal,
   };
 }
 

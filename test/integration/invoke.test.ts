@@ -26,7 +26,7 @@ const CALLER = `
   };
   export const crowd = async (event, context) => {
     try {
-      return (await context.invoke('narrow', 'again')).status;
+      return (await context.invoke('narrow', 'again')).body;
     } catch (error) {
       return { code: error.code };
     }
@@ -58,7 +58,7 @@ const CALLEE = `
 const NARROW = `
   export const again = async (event, context) => {
     try {
-      return (await context.invoke('narrow', 'again')).status;
+      return (await context.invoke('narrow', 'again')).body;
     } catch (error) {
       return { code: error.code };
     }

@@ -4,6 +4,7 @@ import { delay, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import type { HeldCall } from './call.ts';
 import type { CodeCache } from './code-cache.ts';
+import { watchHeartbeat } from './heartbeat.ts';
 import { HostedWorker } from './hosted-worker.ts';
 import { IdleWatch } from './idle-watch.ts';
 import type { IsolateKind, WorkerEvents, WorkerExit, WorkerSpec } from './isolate/isolate.ts';
@@ -125,7 +126,8 @@ export class WorkerPool implements Closable, Lender {
     this.#isStarting = true;
     const waitMs = this.#restartDelayMs();
     this.#retryAt = Date.now() + waitMs;
-    await delay(waitMs, this.#stop.signal);
+    // A timer of 0 ms is one of 1 ms, and a call waits.
+    if (waitMs > 0) await delay(waitMs, this.#stop.signal);
     try {
       if (!this.#stop.signal.aborted) await this.#start(ROOM_MS);
       this.#isStarting = false;
@@ -217,6 +219,7 @@ export class WorkerPool implements Closable, Lender {
     events.onReady();
     this.#idle.watch();
     events.onChange();
+    void watchHeartbeat(worker, worker.isolate, this.#stop.signal);
   }
 
   #onExit(worker: HostedWorker, exit: WorkerExit): void {

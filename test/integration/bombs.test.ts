@@ -124,7 +124,7 @@ describe('bombs in a bundle, in a runner as a process over RabbitMQ', function (
   it('are all tried', () => {
     assert.deepEqual(
       Object.keys(bombs).toSorted(),
-      exported.filter((name) => !['instance', 'exits', 'logBurst'].includes(name)).toSorted(),
+      exported.filter((name) => !['instance', 'exits', 'logBurst', 'loopAfterwards'].includes(name)).toSorted(),
     );
   });
 
@@ -165,6 +165,14 @@ describe('bombs in a bundle, in a runner as a process over RabbitMQ', function (
       await cluster.call(bomb, 'recursion'); // its error is one more line
       return cluster.lines(bomb).some(({ dropped = 0 }) => dropped >= 500);
     });
+  });
+
+  it('loop after their reply, without a call whose deadline could end it: their worker is replaced all the same', async () => {
+    const { body } = await cluster.call(bomb, 'loopAfterwards');
+    assert.equal(body, 'done');
+    const children = childrenOf(cluster.pid('r1'));
+    await besideNeighbour(until('a worker is gone', () => children.some((child) => !isAlive(child)), 20_000));
+    await instanceOf(bomb);
   });
 
   it('loop in destroy: their worker is gone a little later, and the rest serves on', async () => {

@@ -1,0 +1,24 @@
+import { delay, within } from '../core/lifecycle.ts';
+import type { HostedWorker } from './hosted-worker.ts';
+import type { Worker } from './isolate/isolate.ts';
+
+/** How often a worker without calls is asked whether it lives, and how long it may take to say so. */
+const HEARTBEAT_MS = 5_000;
+
+/**
+ * Kills a worker that loops while it has no call: no deadline would ever find it. Settles when the worker is gone or
+ * retires, or the signal aborts; never rejects.
+ */
+export async function watchHeartbeat(worker: HostedWorker, isolate: Worker, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    await delay(HEARTBEAT_MS, signal);
+    if (worker.state !== 'ready' || signal.aborted) return;
+    if (worker.running.size > 0) continue;
+    try {
+      await within(isolate.ping(), HEARTBEAT_MS, 'no pong');
+    } catch {
+      // A call that came meanwhile has its deadline.
+      if (worker.running.size === 0) isolate.kill();
+    }
+  }
+}

@@ -2,11 +2,12 @@
 // minutes; `-- throughput single start deploy neighbour` runs only what is named.
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { root } from './processes.ts';
 import { measureDeploy } from './measures/deploy.ts';
 import { measureNeighbour } from './measures/neighbour.ts';
+import { measureHttpRuntime } from './measures/http-runtime.ts';
 import { measureSingle } from './measures/single.ts';
 import { measureStart } from './measures/start.ts';
 import { measureThroughput } from './measures/throughput.ts';
@@ -81,6 +82,22 @@ if (wanted('single')) {
   say(`funcatron / sum of its parts: **${ratio.toFixed(2)}** (must be ≤ 1.4: ${verdict(ratio <= 1.4)})`);
 }
 
+if (wanted('http-runtime')) {
+  const { runtimePerS, pipePerS } = await measureHttpRuntime(quick ? 3 : 5, quick ? 1 : 2);
+  const ratio = runtimePerS / pipePerS;
+  say();
+  say('## Runtime `http`');
+  say();
+  say('The loop of `bundles/fn-python`, one worker, one call after the other.');
+  say();
+  say('| | calls/s |');
+  say('|---|--:|');
+  say(`| one worker of the runtime | ${runtimePerS.toFixed(0)} |`);
+  say(`| a bare pipe loop driving the same program | ${pipePerS.toFixed(0)} |`);
+  say();
+  say(`runtime / bare loop: **${ratio.toFixed(2)}** (must be ≥ 0.5: ${verdict(ratio >= 0.5)})`);
+}
+
 if (wanted('start')) {
   const startMs = await measureStart(quick ? 3 : 5);
   say();
@@ -100,13 +117,14 @@ if (wanted('deploy')) {
 }
 
 if (wanted('neighbour')) {
+  const [loadBefore = 0] = loadavg();
   const { quiet, rows } = await measureNeighbour(quick ? 3 : 5);
   const limitMs = Math.max(3 * quiet.p99Ms, quiet.p99Ms + 25);
   say();
   say('## A neighbour at 200 calls/s beside a bundle that misbehaves');
   say();
   say(
-    `Its p99 alone: ${quiet.p99Ms.toFixed(1)} ms; beside a bomb it must be ≤ max(3 ×, + 25 ms) = ${limitMs.toFixed(1)} ms, with no call lost. A worker must be back ≤ 1 500 ms (grace 500 + 1 000) after the bomb's deadline or crash.`,
+    `Its p99 alone: ${quiet.p99Ms.toFixed(1)} ms; beside a bomb it must be ≤ max(3 ×, + 25 ms) = ${limitMs.toFixed(1)} ms, with no call lost. A worker must be back ≤ 1 500 ms (grace 500 + 1 000) after the bomb's deadline or crash. Load average before: ${loadBefore.toFixed(1)}.`,
   );
   say();
   say(

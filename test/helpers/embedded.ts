@@ -17,11 +17,12 @@ export interface EmbeddedCluster {
   close(): Promise<void>;
 }
 
-/** Starts one on free ports, in a temporary folder. It runs every runtime, as `up` does. */
-export async function openEmbedded(): Promise<EmbeddedCluster> {
+/** Starts one on free ports, in a temporary folder. It runs every runtime, as `up` does. `settings` are flags beside that. */
+export async function openEmbedded(settings: { readonly secretsDir?: string } = {}): Promise<EmbeddedCluster> {
   const dataDir = mkdtempSync(join(tmpdir(), 'funcatron-embedded-'));
   const runtimes = CONFIG.runtimes.someOf.join(',');
-  const config = readConfig({ dataDir, httpPort: '0', tronPort: '0', logLevel: 'error', runtimes }, {});
+  const flags = { ...settings, dataDir, httpPort: '0', tronPort: '0', logLevel: 'error', runtimes };
+  const config = readConfig(flags, {});
   const cluster = await openCluster(config);
   const authorization = `Bearer ${readFileSync(join(dataDir, 'token'), 'utf8').trim()}`;
 

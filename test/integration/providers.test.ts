@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { packBundle } from '../../core/bundle/pack.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import { openProcessIsolate, WorkerStarter } from '../contract/isolate-harness.ts';
+import { RuntimeStarter } from '../contract/runtime-harness.ts';
+import { createNodeRuntime } from '../../runner/runtimes/node.ts';
 import { openEmbedded, type EmbeddedCluster } from '../helpers/embedded.ts';
 import { until } from '../helpers/until.ts';
 
@@ -170,6 +172,23 @@ describe('providers', function () {
         assert.match((await refusal(`exports.run = () => 1; exports.providers = ${providers}`)).message, message);
       });
     }
+  });
+
+  describe('in a node worker', () => {
+    const workers = new RuntimeStarter(createNodeRuntime);
+    afterEach(() => workers.endAll());
+
+    it('are set up in the same way', async () => {
+      const source = `import { withHeaders } from 'funcatron';
+        export const providers = [
+          { kind: 'middleware', wrap: (func) => async (event, context) => withHeaders(await func(event, context), { 'x-a': 'b' }) },
+          { kind: 'context', extend: () => ({ who: 'me' }) },
+        ];
+        export const run = (event, { who }) => [who];`;
+      const worker = await workers.start({ 'index.js': source }, { entry: 'index.js' });
+      const reply = await worker.call();
+      assert.deepEqual([reply.json(), reply.headers['x-a']], [['me'], 'b']);
+    });
   });
 
   describe('at pack', () => {

@@ -26,7 +26,7 @@ function commandOf(wrapper: string, spec: WorkerSpec, folder: string): readonly 
 }
 
 /** What a manifest declares, as flags of Node's permission model; what it does not declare is denied. */
-export function permissionFlags({ net, fs, child }: Permissions): string[] {
+function permissionFlags({ net, fs, child }: Permissions): string[] {
   return [
     ...(net ? ['--allow-net'] : []),
     ...(child ? ['--allow-child-process'] : []),

@@ -1,4 +1,5 @@
 import { realpath } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Runtime } from '../../core/bundle/manifest.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
@@ -10,6 +11,7 @@ import { ProcessWorker } from '../isolate/process-worker.ts';
 import { findInside, openWalls, refuseUnbuilt } from '../isolate/process.ts';
 import { startError } from '../isolate/start-failure.ts';
 import { endGroupWith } from './process-group.ts';
+import { limitWords, openProgramWalls } from './program.ts';
 import { logOutput } from './program-output.ts';
 
 export interface RuntimeOptions {
@@ -25,6 +27,11 @@ export interface FramedRuntime {
   readonly name: Runtime;
   /** The file of `insideDir` that speaks frames. */
   readonly wrapper: string;
+  /**
+   * Behind which walls: those of programs, whose process table ends with them, or those of the js isolate, whose memory is
+   * measured before it is limited, because Node reserves much more than it uses.
+   */
+  readonly walls: 'program' | 'measured';
   /** The command line of a worker that runs a bundle. @throws INVALID_BUNDLE when this machine cannot run it */
   command(wrapper: string, spec: WorkerSpec, folder: string): readonly string[];
 }
@@ -36,10 +43,23 @@ export interface FramedRuntime {
 export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOptions): IsolateKind {
   const { log, insideDir = findInside(), niceness = 10 } = options;
   const watch = new MemoryWatch();
+  const programWalls = openProgramWalls(log);
   let walls: Promise<Walls> | undefined;
 
-  function launch(found: Walls, spec: WorkerSpec, folder: string, events: WorkerEvents): Child {
-    const command = runtime.command(`${insideDir}/${runtime.wrapper}`, spec, folder);
+  /** The words before a worker's own, for the walls of programs. */
+  async function guardOf(spec: WorkerSpec): Promise<readonly string[]> {
+    if (runtime.walls === 'measured') return [];
+    const { guard, prlimit } = await programWalls();
+    return [...guard, ...limitWords(prlimit, spec.memoryMb)];
+  }
+
+  function launch(
+    found: Walls,
+    spec: WorkerSpec,
+    command: readonly string[],
+    folder: string,
+    events: WorkerEvents,
+  ): Child {
     const stdio = ['ignore', 'pipe', 'pipe', 'pipe'] as const;
     const child = launchProgram(found, command, { cwd: folder, stdio: [...stdio], niceness });
     endGroupWith(child);
@@ -57,8 +77,9 @@ export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOpti
       }
       walls ??= openWalls(log);
       // Stacks and permissions name real paths.
-      const [found, folder] = await Promise.all([walls, realpath(spec.folder)]);
-      const child = launch(found, spec, folder, events);
+      const [found, folder, guard] = await Promise.all([walls, realpath(spec.folder), guardOf(spec)]);
+      const command = runtime.command(join(insideDir, runtime.wrapper), spec, folder);
+      const child = launch(found, spec, [...guard, ...command], folder, events);
       try {
         await child.up;
         const worker = new ProcessWorker({ child, spec, events, watch, log });

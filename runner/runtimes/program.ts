@@ -99,9 +99,7 @@ export interface ProgramOptions {
  */
 export function startProgram(options: ProgramOptions): ChildProcess {
   const { walls, command, folder, environment, memoryMb } = options;
-  const data = (memoryMb + EXTRA_MB) * MiB;
-  const limits = walls.prlimit === undefined ? [] : [walls.prlimit, `--data=${data}:${data}`, '--core=0:0', '--'];
-  const [program = '', ...args] = [...walls.guard, ...limits, ...command];
+  const [program = '', ...args] = [...walls.guard, ...limitWords(walls.prlimit, memoryMb), ...command];
   const child = spawn(program, args, { cwd: folder, env: environment, stdio: 'pipe', detached: true });
   // EPIPE is how its end looks from here; its exit is told by the process.
   child.stdin.on('error', () => undefined);
@@ -109,6 +107,12 @@ export function startProgram(options: ProgramOptions): ChildProcess {
   lowerPriority(child.pid);
   endGroupWith(child);
   return child;
+}
+
+/** The words before a program's own that limit the data of every process it consists of. */
+export function limitWords(prlimit: string | undefined, memoryMb: number): readonly string[] {
+  const data = (memoryMb + EXTRA_MB) * MiB;
+  return prlimit === undefined ? [] : [prlimit, `--data=${data}:${data}`, '--core=0:0', '--'];
 }
 
 /** At once: what it starts later inherits its niceness. */

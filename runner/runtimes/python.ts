@@ -8,7 +8,7 @@ const PYTHONS = ['/usr/local/bin/python3', '/usr/bin/python3', '/opt/homebrew/bi
 
 /** The `python` runtime: handlers as Nuclio spells them, on the machine's own Python (3.9 or later), in a process of their own. */
 export function createPythonRuntime(options: RuntimeOptions): IsolateKind {
-  return createFramedRuntime({ name: 'python', wrapper: 'python.py', command: commandOf }, options);
+  return createFramedRuntime({ name: 'python', wrapper: 'python.py', walls: 'program', command: commandOf }, options);
 }
 
 function commandOf(wrapper: string, spec: WorkerSpec, folder: string): readonly string[] {

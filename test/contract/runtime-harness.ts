@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { IsolateKind, WorkerSpec } from '../../runner/isolate/isolate.ts';
@@ -37,6 +37,12 @@ export class RuntimeStarter {
     return harness;
   }
 
+  /** Processes that run for the workers, with their folder on the command line. */
+  processes(): readonly number[] {
+    const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+    return pids.filter((pid) => !isGone(pid) && this.#folders.some((folder) => commandOf(pid).includes(folder)));
+  }
+
   async endAll(): Promise<void> {
     const workers = this.#workers;
     this.#workers = [];
@@ -53,5 +59,13 @@ export function isGone(pid: number): boolean {
     return / [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
   } catch {
     return true;
+  }
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  } catch {
+    return ''; // gone meanwhile
   }
 }

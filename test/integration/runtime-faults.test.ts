@@ -7,7 +7,8 @@ import { type EmbeddedCluster, openEmbedded } from '../helpers/embedded.ts';
 const OPERATIONS = ['fine', 'hangs', 'crashes', 'closesChannel', 'raises', 'returnsOdd'];
 
 const NODE = `import { closeSync } from 'node:fs';
-export const fine = () => process.pid;
+const worker = crypto.randomUUID();
+export const fine = () => [worker];
 export const hangs = () => { for (;;); };
 export const crashes = () => process.abort();
 export const closesChannel = () => closeSync(3);
@@ -15,8 +16,9 @@ export const raises = () => { throw new Error('secret') };
 export const returnsOdd = () => 1n;
 `;
 
-const PYTHON = `import os
-def fine(context, event): return os.getpid()
+const PYTHON = `import os, uuid
+WORKER = str(uuid.uuid4())
+def fine(context, event): return [WORKER]
 def hangs(context, event):
     while True: pass
 def crashes(context, event): os.abort()
@@ -88,7 +90,7 @@ describe('runtimes: what a func does to its worker', () => {
           let [status, after] = await call(runtime, 'fine');
           while (status === 504) [status, after] = await call(runtime, 'fine');
           assert.equal(status, 200);
-          assert.equal(after !== before, isReplaced, `${String(before)} then ${String(after)}`);
+          assert.equal(String(after) !== String(before), isReplaced, `${String(before)} then ${String(after)}`);
         });
       }
     });

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CallFlag } from '../../core/wire/envelope.ts';
 import { createPythonRuntime } from '../../runner/runtimes/python.ts';
-import { isGone, RuntimeStarter } from '../contract/runtime-harness.ts';
+import { RuntimeStarter } from '../contract/runtime-harness.ts';
 import { newIdBytes, type WorkerHarness } from '../contract/isolate-harness.ts';
 import { until } from '../helpers/until.ts';
 
@@ -305,23 +305,28 @@ def handler(context, event):
       assert.equal((await worker.call()).status, 500);
     });
 
-    it('is answered once by a handler that forks, and takes its forks with it', async () => {
-      const worker = await start(`
+    for (const [what, child] of [
+      ['that forks', 'time.sleep(600)'],
+      ['that starts a daemon', 'os.setsid() if os.fork() == 0 else os._exit(0)\n        time.sleep(600)'],
+    ]) {
+      it(`is answered once by a handler ${what}, and takes it along`, async () => {
+        const worker = await start(`
 import os, time
 def handler(context, event):
     if os.fork() == 0:
         return 'from the fork'
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(600)
-    return pid
+    if os.fork() == 0:
+        ${child}
+    return 1
 `);
-      const pid = (await worker.call()).json() as number;
-      assert.equal(isGone(pid), false);
-      worker.worker.kill();
-      await worker.exited;
-      await until('the fork is gone', () => isGone(pid));
-    });
+        const before = workers.processes().length;
+        assert.equal((await worker.call()).json(), 1);
+        await until('the fork runs', () => workers.processes().length > before);
+        worker.worker.kill();
+        await worker.exited;
+        await until('nothing runs any more', () => workers.processes().length === 0);
+      });
+    }
 
     it('ends a worker that asks for more memory than its budget, or refuses it', async () => {
       const worker = await start('def handler(context, event): return len(bytearray(10 ** 9))');

@@ -1,7 +1,8 @@
 import type { ClusterClock } from '../core/clock.ts';
 import type { TimerWheel } from '../core/deadline.ts';
-import { delay, within } from '../core/lifecycle.ts';
+import { delay } from '../core/lifecycle.ts';
 import type { HeldCall } from './call.ts';
+import { hasPulse } from './heartbeat.ts';
 import type { HostedWorker } from './hosted-worker.ts';
 import type { Worker } from './isolate/isolate.ts';
 
@@ -61,9 +62,7 @@ export class DeadlineWatch {
 
   async #end(worker: HostedWorker, isolate: Worker, calls: readonly HeldCall[]): Promise<void> {
     isolate.cancel(Buffer.concat(calls.map((call) => call.id)));
-    try {
-      await within(isolate.ping(), PONG_MS, 'no pong');
-    } catch {
+    if (!(await hasPulse(isolate, PONG_MS))) {
       isolate.kill(); // Does nothing when it is gone already; its exit answers the calls.
       return;
     }

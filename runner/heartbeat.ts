@@ -14,11 +14,21 @@ export async function watchHeartbeat(worker: HostedWorker, isolate: Worker, sign
     await delay(HEARTBEAT_MS, signal);
     if (worker.state !== 'ready' || signal.aborted) return;
     if (worker.running.size > 0) continue;
-    try {
-      await within(isolate.ping(), HEARTBEAT_MS, 'no pong');
-    } catch {
-      // A call that came meanwhile has its deadline.
-      if (worker.running.size === 0) isolate.kill();
-    }
+    // A call that came meanwhile has its deadline.
+    if (!(await hasPulse(isolate, HEARTBEAT_MS)) && worker.running.size === 0) isolate.kill();
   }
+}
+
+/** Whether a worker answers within `ms`; not once it is gone. */
+export async function hasPulse(isolate: Worker, ms: number): Promise<boolean> {
+  let isAlive = false;
+  const pong = isolate.ping().then(() => (isAlive = true));
+  try {
+    await within(pong, ms, 'no pong');
+  } catch {
+    // Perhaps it was this process that was busy for so long: timers run before sockets are read, so the answer may be
+    // there and unread. After `setImmediate` it has been read.
+    await new Promise(setImmediate);
+  }
+  return isAlive;
 }

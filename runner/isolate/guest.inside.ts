@@ -1,5 +1,6 @@
 import { type Guest, type LoadSpec, SEED_BYTES } from './bridge.ts';
-import { abort, configure, enter, evaluate, start, stop } from './guest/calls.ts';
+import { configure, evaluate, start, stop } from './guest/bundle.ts';
+import { abort, enter } from './guest/calls.ts';
 import { setTimeOrigin } from './guest/clock.ts';
 import { closeErrors, installGlobals } from './guest/globals.ts';
 import { reportUncaught } from './guest/log.ts';

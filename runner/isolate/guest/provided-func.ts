@@ -73,7 +73,7 @@ function contentTypeOf(headers: Readonly<Record<string, unknown>>): string {
 }
 
 /** A content type without its parameters, in lower case. */
-export function essenceOf(contentType: string): string {
+function essenceOf(contentType: string): string {
   const end = contentType.indexOf(';');
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }

@@ -35,7 +35,10 @@ describe('runner/heartbeat', () => {
 
   it('is there when the answer came in time and this process was too busy to read it', async () => {
     // The pong comes with the next reading of events, which the loop below puts off until the time is over.
-    const pulse = hasPulse(workerThat(async () => void (await stat(import.meta.dirname))), 20);
+    const pulse = hasPulse(
+      workerThat(async () => void (await stat(import.meta.dirname))),
+      20,
+    );
     const end = performance.now() + 60;
     while (performance.now() < end);
     assert.equal(await pulse, true);

@@ -108,15 +108,27 @@ export class Channel {
     if (this.#ended) return;
     let bytes = 0;
     for (const part of parts) bytes += part.length;
-    const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+    // A short frame is put together at once: alone in its turn, as most are, it is written as it is.
+    const isShort = bytes <= JOIN_BYTES;
+    const header = Buffer.allocUnsafe(isShort ? FRAME_HEADER_BYTES + bytes : FRAME_HEADER_BYTES);
     header.writeUInt32BE(bytes, 0);
     header[4] = kind;
     const queue = isControl(kind) ? this.#control : this.#data;
-    queue.push(header, ...parts);
+    queue.push(header);
+    let at = FRAME_HEADER_BYTES;
+    for (const part of parts) {
+      if (isShort) at += part.copy(header, at);
+      else queue.push(part);
+    }
     this.#pendingBytes += bytes + FRAME_HEADER_BYTES;
     if (this.#scheduled) return;
     this.#scheduled = true;
     process.nextTick(() => this.#flush());
+  }
+
+  /** Writes what is pending now: for whoever knows that its turn is over. */
+  flush(): void {
+    if (this.#scheduled) this.#flush();
   }
 
   /** Writes what is pending, then closes the socket; `done` is called when the operating system has it all. */
@@ -136,7 +148,7 @@ export class Channel {
 
   #flush(): void {
     this.#scheduled = false;
-    if (this.#ended) return;
+    if (this.#ended || this.#pendingBytes === 0) return;
     this.#write(this.#control);
     this.#control = [];
     // Data waits here and not in the socket's own queue, so that control frames can overtake it.
@@ -150,6 +162,11 @@ export class Channel {
     let bytes = 0;
     for (const part of parts) bytes += part.length;
     this.#pendingBytes -= bytes;
+    const [first] = parts;
+    if (parts.length === 1 && first !== undefined) {
+      this.#socket.write(first);
+      return;
+    }
     if (bytes <= JOIN_BYTES) {
       this.#socket.write(Buffer.concat(parts, bytes));
       return;

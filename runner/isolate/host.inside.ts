@@ -28,6 +28,7 @@ const channel = new Channel(new Socket({ fd: 3, readable: true, writable: true }
 const host = new BundleHost({
   bootstrap: createBootstrap(readFileSync(join(inside, 'guest.js'), 'utf8'), readCache(join(inside, 'guest.cache'))),
   send: channel.send.bind(channel),
+  flush: () => channel.flush(),
   backlogBytes: () => channel.backlogBytes,
   onStopped: () => channel.end(() => process.exit(0)),
 });

@@ -18,6 +18,8 @@ export type SendFrame = (kind: number, ...parts: Buffer[]) => void;
 export interface BundleHostOptions {
   readonly bootstrap: Script;
   readonly send: SendFrame;
+  /** Writes what was sent: the turn is over. Default: whenever `send` sees fit. */
+  flush?(): void;
   /** Bytes that wait to be written. */
   backlogBytes(): number;
   /** `destroy` has run: send what there is, and end. */
@@ -159,6 +161,7 @@ export class BundleHost {
     this.#operations.flush();
     this.#calls.flush();
     this.#log.flush();
+    this.#options.flush?.();
     this.#armTimer();
   }
 

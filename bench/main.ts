@@ -1,5 +1,5 @@
 // `npm run bench` measures and prints one table, which it also writes to bench/results.md. `-- --quick` takes about two
-// minutes; `-- throughput single start deploy neighbour` runs only what is named.
+// minutes; `-- throughput single start deploy neighbour isolate` runs only what is named.
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
@@ -8,6 +8,7 @@ import { root } from './processes.ts';
 import { measureDeploy } from './measures/deploy.ts';
 import { measureNeighbour } from './measures/neighbour.ts';
 import { measureHttpRuntime } from './measures/http-runtime.ts';
+import { measureIsolate } from './measures/isolate.ts';
 import { measureSingle } from './measures/single.ts';
 import { measureStart } from './measures/start.ts';
 import { measureThroughput } from './measures/throughput.ts';
@@ -139,6 +140,25 @@ if (wanted('neighbour')) {
       `| ${row.bomb} | ${row.codes.join(', ')} | ${row.p50Ms.toFixed(1)} | ${row.p99Ms.toFixed(1)} | ${isFast} | ${row.errors} | ${row.backAfterMs.toFixed(0)} | ${row.slowestBackMs.toFixed(0)} | ${isBack} |`,
     );
   }
+}
+
+if (wanted('isolate')) {
+  const { batchedPerS, inThreadPerS, serialMs, echoMs } = await measureIsolate(quick ? 3 : 5, quick ? 2 : 4);
+  const batched = batchedPerS / inThreadPerS;
+  const serial = serialMs / echoMs;
+  say();
+  say('## The process isolate');
+  say();
+  say('| one worker, 1 KB of JSON echoed | |');
+  say('|---|--:|');
+  say(`| batches of 32 through the isolate | ${batchedPerS.toFixed(0)} calls/s |`);
+  say(`| the same context called in-thread | ${inThreadPerS.toFixed(0)} calls/s |`);
+  say(`| one call at a time, p50 | ${(serialMs * 1000).toFixed(0)} µs |`);
+  say(`| a bare echo of the same bytes over fd 3, p50 | ${(echoMs * 1000).toFixed(0)} µs |`);
+  say();
+  say(`batched / in-thread: **${batched.toFixed(2)}** (must be ≥ 0.6: ${verdict(batched >= 0.6)})`);
+  say();
+  say(`one at a time / bare echo: **${serial.toFixed(2)}** (must be ≤ 2: ${verdict(serial <= 2)})`);
 }
 
 if (named.length === 0) writeFileSync(join(root, 'bench/results.md'), `${lines.join('\n')}\n`);

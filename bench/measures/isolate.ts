@@ -1,0 +1,229 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { Script } from 'node:vm';
+import { newId, parseId } from '../../core/id.ts';
+import { createLog } from '../../core/log.ts';
+import { CallFlag, encodeCalls, Envelope } from '../../core/wire/envelope.ts';
+import type { BundleFunction } from '../../runner/isolate/bridge.ts';
+import { createBootstrap, createRealm, type Realm } from '../../runner/isolate/host/realm.ts';
+import type { Worker } from '../../runner/isolate/isolate.ts';
+import { createProcessIsolate } from '../../runner/isolate/process.ts';
+import { median, root } from '../processes.ts';
+
+export interface IsolateResult {
+  /** Calls a second of one worker, batches of `BATCH`, a few of them on their way. */
+  readonly batchedPerS: number;
+  /** Calls a second of the same context in this thread. */
+  readonly inThreadPerS: number;
+  readonly serialMs: number;
+  /** The same bytes to a child that sends them back. */
+  readonly echoMs: number;
+}
+
+const SOURCE = 'exports.echo = (event) => event.body;';
+const BATCH = 32;
+const ON_THEIR_WAY = 8;
+/** What a wall costs, not who goes first: all of it at this process's own priority. */
+const NICENESS = 0;
+/** 1 KB, as a client might send it. */
+const BODY = JSON.stringify({
+  order: 4711,
+  customer: { id: 'c-104', name: 'Ann Example', mail: 'ann@example.com', tags: ['new', 'eu', 'newsletter'] },
+  lines: Array.from({ length: 14 }, (_item, n) => ({ sku: `sku-${1000 + n}`, count: n + 1, price: 9.95 * (n + 1) })),
+  note: 'x'.repeat(160),
+});
+const META = JSON.stringify({ method: 'POST', path: '/echo', headers: { 'content-type': 'application/json' } });
+const DEADLINE = Date.now() + 3_600_000;
+
+/** One worker of the process isolate that echoes 1 KB of JSON, against the same context without the process, and the process without the context. Medians of alternating rounds. */
+export async function measureIsolate(rounds: number, seconds: number): Promise<IsolateResult> {
+  const samples = { batched: [] as number[], inThread: [] as number[], serial: [] as number[], echo: [] as number[] };
+  const process = await openWorker();
+  const echo = openEcho();
+  const realm = openRealm();
+  try {
+    for (let round = 0; round < rounds; round++) {
+      samples.batched.push(await batchedPerS(process, seconds));
+      samples.inThread.push(inThreadPerS(realm, seconds));
+      samples.serial.push(await serialMs(process, seconds));
+      samples.echo.push(await echo.roundTripMs(seconds));
+    }
+  } finally {
+    await process.worker.close();
+    await echo.close();
+  }
+  return {
+    batchedPerS: median(samples.batched),
+    inThreadPerS: median(samples.inThread),
+    serialMs: median(samples.serial),
+    echoMs: median(samples.echo),
+  };
+}
+
+interface TestWorker {
+  readonly worker: Worker;
+  /** Called with every frame of replies, and how many there are in it. */
+  onReplies: (count: number) => void;
+}
+
+async function openWorker(): Promise<TestWorker> {
+  const isolate = createProcessIsolate({
+    log: createLog({ level: 'error', role: 'bench' }),
+    allowWeakIsolation: false,
+    niceness: NICENESS,
+  });
+  const test: { worker?: Worker; onReplies: TestWorker['onReplies'] } = { onReplies: () => undefined };
+  const worker = await isolate.start(
+    {
+      bundle: 'bench',
+      revision: '0'.repeat(12),
+      source: SOURCE,
+      operations: [{ operationId: 'echo', handler: 'echo' }],
+      config: {},
+      services: {},
+      memoryMb: 128,
+      concurrency: 1_000,
+      stackTraces: true,
+      startTimeoutMs: 10_000,
+    },
+    {
+      onReplies: (_tag, envelope) => test.onReplies(new Envelope(envelope).count),
+      onLog: () => undefined,
+      onOperation: () => Promise.reject(new Error('no operations here')),
+      onExit: () => undefined,
+    },
+  );
+  return Object.assign(test, { worker });
+}
+
+/** Envelopes as a runner gets them: it passes them on unopened. */
+function envelopeOf(calls: number): Buffer {
+  const body = Buffer.from(BODY);
+  return encodeCalls(
+    Array.from({ length: calls }, () => ({
+      id: parseId(newId()) ?? Buffer.alloc(16),
+      deadline: DEADLINE,
+      operation: 0,
+      flags: CallFlag.text,
+      attempt: 1,
+      meta: META,
+      body,
+    })),
+  );
+}
+
+async function batchedPerS(test: TestWorker, seconds: number): Promise<number> {
+  const batches = Array.from({ length: ON_THEIR_WAY }, () => envelopeOf(BATCH));
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const began = performance.now();
+  const end = began + seconds * 1_000;
+  let answered = 0;
+  let sent = 0;
+  test.onReplies = (count) => {
+    answered += count;
+    const now = performance.now();
+    if (now >= end && answered === sent) resolve((answered / (now - began)) * 1_000);
+    while (now < end && sent - answered <= (ON_THEIR_WAY - 1) * BATCH) send();
+  };
+  function send(): void {
+    const batch = batches[(sent / BATCH) % ON_THEIR_WAY];
+    sent += BATCH;
+    if (batch !== undefined) test.worker.send(1, batch, 0);
+  }
+  for (let first = 0; first < ON_THEIR_WAY; first++) send();
+  return await promise;
+}
+
+async function serialMs(test: TestWorker, seconds: number): Promise<number> {
+  const call = envelopeOf(1);
+  return await repeat(seconds, async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    test.onReplies = () => resolve();
+    test.worker.send(1, call, 0);
+    await promise;
+  });
+}
+
+/** The guest's realm as a worker has it, in this thread. */
+function openRealm(): Realm {
+  const bootstrap = createBootstrap(readFileSync(join(root, 'dist/inside/guest.js'), 'utf8'), undefined);
+  const realm = createRealm(bootstrap);
+  realm.startClock();
+  const operations = [{ operationId: 'echo', handler: 'echo' }];
+  const spec = { bundle: 'bench', revision: '', operations, config: {}, services: {}, stackTraces: true };
+  realm.guest.setup(JSON.stringify(spec), Date.now());
+  const bundle = realm.run(new Script(`(function (module, exports, require) {${SOURCE}})`)) as BundleFunction;
+  const failure = realm.guest.evaluate(bundle);
+  if (failure !== '') throw new Error(failure);
+  realm.guest.init();
+  while (realm.guest.take() !== undefined);
+  return realm;
+}
+
+/** Entered and emptied in turns of `BATCH` calls, texts in and texts out, no envelopes. */
+function inThreadPerS(realm: Realm, seconds: number): number {
+  const { guest } = realm;
+  const began = performance.now();
+  const end = began + seconds * 1_000;
+  let calls = 0;
+  let now = began;
+  for (; now < end; now = performance.now()) {
+    realm.setNow();
+    for (let slot = 0; slot < BATCH; slot++) guest.enter(slot, 0, 4, 1, 1, 2, 3, slot, DEADLINE, META, BODY);
+    realm.tick();
+    while (guest.take() !== undefined) calls++;
+  }
+  return (calls / (now - began)) * 1_000;
+}
+
+interface Echo {
+  roundTripMs(seconds: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+function openEcho(): Echo {
+  const child = spawn(process.execPath, [join(root, 'bench/echo.mjs')], {
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+  });
+  const socket = child.stdio[3];
+  if (!(socket instanceof Socket)) throw new Error('no socket on fd 3');
+  const bytes = envelopeOf(1);
+  let got = 0;
+  let arrived = (): void => undefined;
+  socket.on('data', (chunk: Buffer) => {
+    got += chunk.length;
+    if (got < bytes.length) return;
+    got = 0;
+    arrived();
+  });
+  return {
+    roundTripMs: (seconds) =>
+      repeat(seconds, async () => {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        arrived = resolve;
+        socket.write(bytes);
+        await promise;
+      }),
+    async close() {
+      const exit = once(child, 'exit');
+      socket.end();
+      await exit;
+    },
+  };
+}
+
+/** The median of what one takes, in ms. */
+async function repeat(seconds: number, once: () => Promise<void>): Promise<number> {
+  const samples: number[] = [];
+  for (let warm = 0; warm < 500; warm++) await once();
+  const end = performance.now() + seconds * 1_000;
+  while (performance.now() < end) {
+    const start = performance.now();
+    await once();
+    samples.push(performance.now() - start);
+  }
+  return median(samples);
+}

@@ -126,7 +126,8 @@ async function batchedPerS(test: TestWorker, seconds: number): Promise<number> {
     answered += count;
     const now = performance.now();
     if (now >= end && answered === sent) resolve((answered / (now - began)) * 1_000);
-    while (now < end && sent - answered <= (ON_THEIR_WAY - 1) * BATCH) send();
+    if (now >= end) return;
+    while (sent - answered <= (ON_THEIR_WAY - 1) * BATCH) send();
   };
   function send(): void {
     const batch = batches[(sent / BATCH) % ON_THEIR_WAY];

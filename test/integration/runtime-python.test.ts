@@ -281,6 +281,20 @@ def handler(context, event):
       assert.deepEqual(lines, ['info \0rubbish é', 'info \ufffd', 'warn on stderr', 'warn told']);
     });
 
+    it('takes log lines of threads, and ends as an interpreter does when it is closed', async () => {
+      const worker = await start(`
+import atexit, threading
+def handler(context, event):
+    threading.Thread(target=lambda: context.logger.info('of a thread')).start()
+    atexit.register(print, 'bye')
+`);
+      assert.equal((await worker.call()).status, 204);
+      await until('the line of the thread', () => worker.logs.some(({ message }) => message === 'of a thread'));
+      await worker.worker.close();
+      assert.equal((await worker.exited).reason, 'closed');
+      assert.equal(worker.logs.at(-1)?.message, 'bye');
+    });
+
     it('answers although stdout is closed', async () => {
       const worker = await start('import os\ndef handler(context, event):\n    os.close(1)\n    return 1');
       assert.equal((await worker.call()).json(), 1);

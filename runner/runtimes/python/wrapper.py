@@ -18,6 +18,7 @@ import re
 import socket
 import struct
 import sys
+import threading
 import time
 import traceback
 import types
@@ -197,6 +198,7 @@ class Worker:
         self.lines = []
         self.has_turn = False
         self.has_stacks = True
+        self.thread = threading.get_ident()
         self.incoming = bytearray()
         self.outgoing = bytearray()
 
@@ -245,8 +247,7 @@ class Worker:
         elif kind == CLOSE:
             self.flush()
             self.drain()
-            sys.stdout.flush()
-            os._exit(0)
+            self.loop.stop()  # and the interpreter ends as it does, with its atexit functions
 
     def send(self, kind, payload=b""):
         self.outgoing += FRAME.pack(len(payload), kind) + payload
@@ -288,9 +289,13 @@ class Worker:
         self.log("error", f"{message}: {type(error).__name__}: {error}", fields)
 
     def turn(self):
-        if not self.has_turn:
-            self.has_turn = True
+        if self.has_turn:
+            return
+        self.has_turn = True
+        if threading.get_ident() == self.thread:
             self.loop.call_soon(self.flush)
+        else:
+            self.loop.call_soon_threadsafe(self.flush)
 
     def flush(self):
         """Sends what this turn has to say: lines first, then one frame of replies for each tag."""

@@ -1,12 +1,14 @@
 import { connect, type ChannelModel, type ConfirmChannel, type Message, type Options } from 'amqplib';
 import { FuncatronError } from '../../core/errors.ts';
 import { newId } from '../../core/id.ts';
+import { within } from '../../core/lifecycle.ts';
 import type { GuestOperation } from '../isolate/isolate.ts';
 import { deadlineOf, runMsOf, type Service, serviceError, unreachable, waitMsOf } from './service.ts';
 
 /** Messages that wait for their confirm, of one service. */
 const MAX_UNCONFIRMED = 1_000;
 const CONNECT_MS = 5_000;
+const CLOSE_MS = 2_000;
 const HEARTBEAT_S = 10;
 
 type Properties = Options.Publish & { readonly messageId: string };
@@ -50,6 +52,8 @@ class Publisher {
   readonly #service: string;
   readonly #url: string;
   #open: Promise<Open> | undefined;
+  /** Stands for the connection that counts: the end of one before it says nothing of this one. */
+  #current: object | undefined;
   #isClosed = false;
 
   constructor(service: string, url: string) {
@@ -89,17 +93,21 @@ class Publisher {
   async close(): Promise<void> {
     this.#isClosed = true;
     const open = await this.#open?.catch(() => undefined);
-    await open?.connection.close().catch(() => undefined); // It may be lost already.
+    if (open === undefined) return;
+    // It may be lost already, or its broker silent.
+    await within(open.connection.close(), CLOSE_MS, 'the broker is silent').catch(() => undefined);
   }
 
   async #connect(): Promise<Open> {
+    const own = {};
+    this.#current = own;
     try {
       const connection = await connect(withHeartbeat(this.#url), { timeout: CONNECT_MS });
       const waiting: Open['waiting'] = new Map();
       const lose = (reason: unknown): void => {
-        this.#open = undefined;
+        if (this.#current === own) this.#open = undefined;
         const failure = unreachable(this.#service, reason);
-        for (const settle of [...waiting.values()]) settle(failure);
+        for (const settle of waiting.values()) settle(failure);
       };
       connection.on('error', lose);
       connection.on('close', lose);
@@ -107,7 +115,7 @@ class Publisher {
       // An exchange that does not exist closes the channel, with every message that is not confirmed yet.
       channel.on('error', (error: Error & { code?: number }) => {
         const failure = serviceError(`AMQP_${error.code ?? ''}`, `service ${this.#service}: ${error.message}`);
-        for (const settle of [...waiting.values()]) settle(failure);
+        for (const settle of waiting.values()) settle(failure);
       });
       channel.on('close', () => {
         lose(undefined);

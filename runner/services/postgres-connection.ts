@@ -15,16 +15,23 @@ class Line {
   isLost = false;
   /** That is because a result was too long. */
   isExceeded = false;
+  readonly #client: PoolClient;
   #bytes = 0;
 
   constructor(client: PoolClient) {
-    const { stream } = client.connection;
-    stream.on('data', (chunk: Buffer) => {
+    this.#client = client;
+    client.connection.stream.on('data', (chunk: Buffer) => {
       this.#bytes += chunk.length;
       if (this.#bytes <= MAX_RESULT_BYTES + FRAMING_BYTES) return;
       this.isExceeded = true;
-      stream.destroy();
+      this.cut();
     });
+  }
+
+  /** Ends the connection in the midst of whatever it does. */
+  cut(): void {
+    this.isLost = true;
+    this.#client.connection.stream.destroy();
   }
 
   begin(): void {

@@ -58,9 +58,13 @@ function statementOf(name: string, { name: operation, args }: GuestOperation): S
 
 async function runAlone(pool: Pool, name: string, statement: Statement, signal: AbortSignal): Promise<GuestResult> {
   const client = await acquire(pool, name, undefined, signal);
+  const line = lineOf(client);
+  const onAbort = (): void => line.cut();
+  signal.addEventListener('abort', onAbort, { once: true });
   try {
     return await query(client, name, statement, runMsOf(undefined));
   } finally {
+    signal.removeEventListener('abort', onAbort);
     giveBack(client);
   }
 }
@@ -77,7 +81,10 @@ class Transaction implements Vended {
   readonly #service: string;
   readonly #scope: CallScope;
   readonly #begun: Promise<PoolClient>;
-  #running = 0;
+  /** Settles when no statement runs: they run one after the other. */
+  #last: Promise<unknown>;
+  #isRunning = false;
+  #isOver = false;
   /** The func ended the transaction itself, or the connection is of no more use. */
   #isBroken = false;
 
@@ -87,13 +94,20 @@ class Transaction implements Vended {
     this.#service = service;
     this.#scope = scope;
     this.#begun = this.#begin();
-    this.#begun.catch(() => undefined); // Every query hears of it.
+    this.#last = this.#begun.catch(() => undefined); // Every query hears of it.
   }
 
-  async query(statement: Statement): Promise<GuestResult> {
+  query(statement: Statement): Promise<GuestResult> {
+    const result = this.#last.then(() => this.#run(statement));
+    this.#last = result.catch(() => undefined); // Whoever asked hears of it.
+    return result;
+  }
+
+  async #run(statement: Statement): Promise<GuestResult> {
     const client = await this.#begun;
+    if (this.#isOver) throw new FuncatronError('TIMEOUT', 'the call has ended');
     if (this.#isBroken) throw this.#brokenError();
-    this.#running++;
+    this.#isRunning = true;
     try {
       const result = await query(client, this.#service, statement, runMsOf(this.#scope.deadline));
       if (client.getTransactionStatus() === 'I') {
@@ -105,7 +119,7 @@ class Transaction implements Vended {
       this.#isBroken ||= client.getTransactionStatus() === 'I';
       throw error;
     } finally {
-      this.#running--;
+      this.#isRunning = false;
     }
   }
 
@@ -116,8 +130,13 @@ class Transaction implements Vended {
     } catch {
       return; // Nothing was done; the func was told so when it asked.
     }
-    if (success) await this.#commit(client);
-    else await this.#rollback(client);
+    if (success) {
+      await this.#last;
+      await this.#commit(client);
+    } else {
+      this.#isOver = true;
+      await this.#rollback(client);
+    }
   }
 
   /** Connections that sat in the pool while the server restarted show it only now: another one is taken. */
@@ -151,7 +170,7 @@ class Transaction implements Vended {
 
   async #rollback(client: PoolClient): Promise<void> {
     // A statement under way cannot be waited for: without its connection the server rolls back.
-    if (this.#running > 0 || lineOf(client).isLost) return client.release(true);
+    if (this.#isRunning || lineOf(client).isLost) return client.release(true);
     try {
       await command(client, 'ROLLBACK', ROLLBACK_MS);
     } catch {

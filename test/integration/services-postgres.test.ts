@@ -21,7 +21,7 @@ exports.init = async ({ services: { db } }) => {
 };
 exports.order = async (event, { services: { db } }) => {
   const { rowCount } = await insert(db, event);
-  switch (event.query.then) {
+  switch (event.query.next) {
     case 'throw': throw new Error('no');
     case 'status': return { [Symbol.for('funcatron.reply')]: true, status: Number(event.query.status), body: 'x', headers: {} };
     case 'spin': for (;;);
@@ -61,6 +61,10 @@ exports.big = async (event, { services: { db } }) => {
   try { await db.query("select repeat('x', 1000000) as x from generate_series(1, 1000)") } catch (error) { return error.code }
 };
 exports.atInit = () => atInit;
+exports.side = async (event, { services: { db } }) => {
+  const results = await Promise.all([1, 2, 3].map((n) => db.query('select $1::int4 as n, pg_current_xact_id()::text as id', [n])));
+  return results.map(({ rows }) => rows[0]);
+};
 `;
 const OPERATIONS = [...source.matchAll(/^exports\.(\w+)/gm)].flatMap(([, name]) =>
   name === 'init' ? [] : [name ?? ''],
@@ -140,11 +144,11 @@ describe('service postgres', function () {
   });
 
   for (const [what, query, status, code] of [
-    ['the func throws', { then: 'throw' }, 500, 'FUNC_ERROR'],
-    ['it answers with status 500', { then: 'status', status: '500' }, 500, undefined],
-    ['its answer cannot be sent', { then: 'json' }, 502, 'INVALID_RESPONSE'],
-    ['the deadline passes', { then: 'hang' }, 504, 'TIMEOUT'],
-    ['the deadline passes in the midst of a statement', { then: 'sleep' }, undefined, undefined],
+    ['the func throws', { next: 'throw' }, 500, 'FUNC_ERROR'],
+    ['it answers with status 500', { next: 'status', status: '500' }, 500, undefined],
+    ['its answer cannot be sent', { next: 'json' }, 502, 'INVALID_RESPONSE'],
+    ['the deadline passes', { next: 'hang' }, 504, 'TIMEOUT'],
+    ['the deadline passes in the midst of a statement', { next: 'sleep' }, undefined, undefined],
   ] as const) {
     it(`rolls back when ${what}`, async () => {
       const answer = await callOf('order', { name: what, ...query }, { timeoutMs: 700 });
@@ -157,12 +161,12 @@ describe('service postgres', function () {
   }
 
   it('commits with status 499, an answer as any other', async () => {
-    assert.equal((await callOf('order', { name: 'teapot', then: 'status', status: '499' })).status, 499);
+    assert.equal((await callOf('order', { name: 'teapot', next: 'status', status: '499' })).status, 499);
     assert.equal(await stored('teapot'), 1);
   });
 
   it('rolls back when the worker is killed from outside', async () => {
-    const pending = callOf('order', { name: 'kill -9', then: 'hang' });
+    const pending = callOf('order', { name: 'kill -9', next: 'hang' });
     await until('the transaction is open', async () => {
       const { rows } = await sql.query(`select 1 from pg_stat_activity where state = 'idle in transaction'`);
       return rows.length === 1;
@@ -175,7 +179,7 @@ describe('service postgres', function () {
   });
 
   it('rolls back when the func blocks its worker until that is killed', async () => {
-    const pending = callOf('order', { name: 'killed', then: 'spin' }, { timeoutMs: 400 });
+    const pending = callOf('order', { name: 'killed', next: 'spin' }, { timeoutMs: 400 });
     await pending;
     await allEnded();
     assert.equal(await stored('killed'), 0);
@@ -184,7 +188,7 @@ describe('service postgres', function () {
 
   it('rolls back when the client hangs up', async () => {
     const id = newId();
-    const pending = callOf('order', { name: 'gone', then: 'hang' }, { id, timeoutMs: 3_000 });
+    const pending = callOf('order', { name: 'gone', next: 'hang' }, { id, timeoutMs: 3_000 });
     await until('the transaction is open', async () => {
       const { rows } = await sql.query(`select 1 from pg_stat_activity where state = 'idle in transaction'`);
       return rows.length === 1;
@@ -203,7 +207,7 @@ describe('service postgres', function () {
   it('answers 500 COMMIT_FAILED when a deferred constraint refuses the commit', async () => {
     const answer = await callOf('order', {
       name: 'deferred',
-      then: 'commit',
+      next: 'commit',
       sql: 'insert into children values (404)',
     });
     assert.deepEqual([answer.status, answer.code], [500, 'COMMIT_FAILED']);
@@ -217,15 +221,15 @@ describe('service postgres', function () {
   });
 
   it('answers 500 COMMIT_FAILED when a statement had failed and the func made nothing of it', async () => {
-    const answer = await callOf('order', { name: 'aborted', then: 'caught' });
+    const answer = await callOf('order', { name: 'aborted', next: 'caught' });
     assert.deepEqual([answer.status, answer.code], [500, 'COMMIT_FAILED']);
     assert.equal(await stored('aborted'), 0);
   });
 
   it('does not let a func end the transaction itself, nor hide that in a second statement', async () => {
-    const rollback = await callOf('order', { name: 'ended', then: 'commit', sql: 'rollback' });
+    const rollback = await callOf('order', { name: 'ended', next: 'commit', sql: 'rollback' });
     assert.deepEqual([rollback.status, rollback.code], [500, 'COMMIT_FAILED']);
-    const two = await callOf('order', { name: 'two', then: 'commit', sql: 'select 1; commit' });
+    const two = await callOf('order', { name: 'two', next: 'commit', sql: 'select 1; commit' });
     assert.equal(two.code, 'COMMIT_FAILED');
     assert.deepEqual([await stored('ended'), await stored('two')], [0, 0]);
   });
@@ -236,6 +240,15 @@ describe('service postgres', function () {
     assert.equal((await callOf('late', { name: 'late' })).body, 'early');
     assert.equal((await callOf('wasLate')).body, 'CALL_ENDED');
     assert.equal(await stored('late'), 0);
+  });
+
+  it('runs the queries a call makes at once one after the other, in its one transaction', async () => {
+    const rows = JSON.parse((await callOf('side')).body) as { n: number; id: string }[];
+    assert.deepEqual(
+      rows.map(({ n }) => n),
+      [1, 2, 3],
+    );
+    assert.equal(new Set(rows.map(({ id }) => id)).size, 1);
   });
 
   it('gives two calls at once a transaction each, on connections of their own', async () => {

@@ -116,7 +116,7 @@ export class Amqp {
     const json = view === undefined && !isText ? JSON.stringify(body) : undefined;
     const bytes = view === undefined ? encodeUtf8(isText ? body : (json ?? '')) : copyOf(view);
     const contentType = options.contentType ?? (json === undefined ? undefined : 'application/json');
-    const args = { exchange: String(exchange), key: String(key), options: { ...options, contentType } };
+    const args = { exchange, key, options: { ...options, contentType } };
     await ask('amqp.publish', this.#service, args, this.#call, bytes).outcome;
   }
 }

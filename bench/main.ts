@@ -5,7 +5,9 @@ import { writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { root } from './processes.ts';
+import { measureColdStart } from './measures/cold-start.ts';
 import { measureDeploy } from './measures/deploy.ts';
+import { measureMemory } from './measures/memory.ts';
 import { measureNeighbour } from './measures/neighbour.ts';
 import { measureHttpRuntime } from './measures/http-runtime.ts';
 import { measureIsolate } from './measures/isolate.ts';
@@ -25,6 +27,11 @@ function say(line = ''): void {
 
 function verdict(met: boolean): string {
   return met ? 'met' : '**not met**';
+}
+
+function quantile(samples: readonly number[], share: number): number {
+  const sorted = samples.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
 /** Runs a program of this project's and gives up when it fails. */
@@ -159,6 +166,34 @@ if (wanted('isolate')) {
   say(`batched / in-thread: **${batched.toFixed(2)}** (must be ≥ 0.6: ${verdict(batched >= 0.6)})`);
   say();
   say(`one at a time / bare echo: **${serial.toFixed(2)}** (must be ≤ 2: ${verdict(serial <= 2)})`);
+}
+
+if (wanted('cold')) {
+  say();
+  say('## Cold start');
+  say();
+  say(
+    'From the arrival of a call for a bundle without a worker, at a runner with a pool of 4, to the answer of a func that does nothing; beside it processes that only adopt, compile and run the same text.',
+  );
+  say();
+  say('| bundle | | p50 ms | p99 ms | bare p50 ms | bare p99 ms | p50 / bare p50, must be ≤ 3 | |');
+  say('|---|---|--:|--:|--:|--:|--:|---|');
+  for (const { bundle, way, coldMs, bareMs } of await measureColdStart(quick ? 2 : 5)) {
+    const ratio = quantile(coldMs, 0.5) / quantile(bareMs, 0.5);
+    const figures = [coldMs, bareMs].flatMap((samples) => [quantile(samples, 0.5), quantile(samples, 0.99)]);
+    say(
+      `| ${bundle} | ${way} | ${figures.map((ms) => ms.toFixed(1)).join(' | ')} | ${ratio.toFixed(2)} | ${verdict(ratio <= 3)} |`,
+    );
+  }
+}
+
+if (wanted('memory')) {
+  const bundles = quick ? 100 : 1_000;
+  const { idleBundleMb, hotWorkerMb } = await measureMemory(bundles);
+  say();
+  say(
+    `Memory: an idle bundle of ${bundles} takes **${idleBundleMb.toFixed(2)} MB** on its runner (must be ≤ 1: ${verdict(idleBundleMb <= 1)}), a hot worker **${hotWorkerMb.toFixed(0)} MB** PSS (must be ≤ 50: ${verdict(hotWorkerMb <= 50)})`,
+  );
 }
 
 if (named.length === 0) writeFileSync(join(root, 'bench/results.md'), `${lines.join('\n')}\n`);

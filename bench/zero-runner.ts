@@ -1,0 +1,88 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openMemoryBroker } from '../core/broker/memory.ts';
+import { openRpc, type Rpc } from '../core/broker/rpc.ts';
+import { newId } from '../core/id.ts';
+import { delay, ServiceStack } from '../core/lifecycle.ts';
+import { openSqliteStore } from '../core/store/sqlite.ts';
+import { openRunner } from '../runner/main.ts';
+import { publishSnapshot, silent, snapshotOf, storeBundle, testConfig } from '../test/unit/runner/test-runner.ts';
+
+/** The least a bundle can hold. */
+export const HELLO = 'exports.run = () => ({ hello: 1 });';
+
+export interface ZeroRunnerOptions {
+  readonly source: string;
+  /** How many bundles of that source it holds. */
+  readonly bundles: number;
+  readonly warmWorkers: number;
+}
+
+/** A runner in this process, over the embedded broker and store, whose bundles scale to zero at once. */
+export interface ZeroRunner {
+  readonly rpc: Rpc;
+  /** Of the bundles, in their order. */
+  readonly queues: readonly string[];
+  /** Waits until no bundle has a worker and the pool is full. */
+  isCold(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openZeroRunner({ source, bundles, warmWorkers }: ZeroRunnerOptions): Promise<ZeroRunner> {
+  const stack = new ServiceStack();
+  const folder = mkdtempSync(join(tmpdir(), 'funcatron-bench-'));
+  stack.push('folder', { close: () => Promise.resolve(rmSync(folder, { recursive: true, force: true })) });
+  const broker = stack.push('broker', await openMemoryBroker({ file: undefined, log: silent }));
+  const store = stack.push('store', await openSqliteStore({ file: join(folder, 'store.sqlite'), log: silent }));
+  const limits = { maxInFlight: 10_000, maxInFlightBytes: 1e9 };
+  const rpc = stack.push('rpc', openRpc({ broker, id: newId(), clock: Date, log: silent, limits }));
+  const config = testConfig(folder, { warmWorkers });
+  const runner = { config, broker: broker.connect(), store, log: silent, id: 'r1' };
+  stack.push('runner', await openRunner(runner));
+  const queues: string[] = [];
+  const states = [];
+  for (let index = 0; index < bundles; index++) {
+    const bundle = await storeBundle(store, {
+      name: `bundle-${index}`,
+      operations: [{ operationId: 'run' }],
+      manifest: { idleTimeoutS: 0.02, workers: { min: 0, max: 1 } },
+      source: `${source}\n// ${index}`,
+    });
+    queues.push(bundle.queue);
+    states.push(bundle.state(['r1']));
+    // A few at a time, as they would be deployed.
+    if (states.length % 20 === 0 || index === bundles - 1) {
+      await publishSnapshot(broker, store, snapshotOf(...states));
+      while ((await broker.probe(bundle.queue))?.consumers !== 1) await delay(10);
+    }
+  }
+  return {
+    rpc,
+    queues,
+    async isCold() {
+      // Twice in a row: a process of the pool may just have become a worker, and the other way round.
+      for (let seen = 0; seen < 3;) {
+        await delay(30);
+        seen = workerPids().length === warmWorkers ? seen + 1 : 0;
+      }
+    },
+    close: () => stack.close(),
+  };
+}
+
+/** Processes of workers, and those that wait for one. */
+export function workerPids(): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && isWorker(name))
+    .map(Number);
+}
+
+function isWorker(pid: string): boolean {
+  try {
+    if (!readFileSync(`/proc/${pid}/status`, 'latin1').includes(`\nPPid:\t${process.pid}\n`)) return false;
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('host.cjs');
+  } catch {
+    return false; // it ended meanwhile
+  }
+}

@@ -23,6 +23,8 @@ const OUTPUTS = [
   'guest.cache',
   'thread.cjs',
   'thread-host.cjs',
+  'host-strict.cjs',
+  'strict-probe.cjs',
   'node.cjs',
   'sdk.mjs',
   'python.py',
@@ -64,6 +66,16 @@ export async function buildInside() {
     outfile: join(staging, 'thread.cjs'),
     plugins: [pureCore, stream],
   });
+  // Workers of `strict`: the same host with a realm in an isolate of isolated-vm.
+  const strict = replace({ 'node:vm': 'strict-vm.inside.ts', 'realm.ts': 'strict-realm.inside.ts' });
+  await esbuild.build({
+    ...node,
+    entryPoints: [join(source, 'host.inside.ts')],
+    outfile: join(staging, 'host-strict.cjs'),
+    plugins: [pureCore, strict],
+  });
+  const probe = join(source, 'strict-probe.inside.ts');
+  await esbuild.build({ ...node, entryPoints: [probe], outfile: join(staging, 'strict-probe.cjs') });
   const threads = join(source, 'thread-host.inside.ts');
   await esbuild.build({ ...node, entryPoints: [threads], outfile: join(staging, 'thread-host.cjs') });
   await esbuild.build({
@@ -96,7 +108,8 @@ function replace(files) {
   return {
     name: 'replace',
     setup(build) {
-      build.onResolve({ filter: /./ }, ({ path }) => {
+      build.onResolve({ filter: /./ }, ({ path, importer }) => {
+        if (Object.values(files).some((file) => importer.endsWith(`/${file}`))) return undefined;
         const found = Object.keys(files).find((end) => path === end || path.endsWith(`/${end}`));
         return found === undefined ? undefined : { path: join(source, files[found]) };
       });

@@ -8,6 +8,7 @@ import { createHttpRuntime } from '../runtimes/http.ts';
 import { createNodeRuntime } from '../runtimes/node.ts';
 import { createPythonRuntime } from '../runtimes/python.ts';
 import { createProcessIsolate } from './process.ts';
+import { createStrictIsolate } from './strict.ts';
 import { createThreadIsolate } from './thread.ts';
 
 /** What the kinds of isolates are made of. */
@@ -30,6 +31,7 @@ export interface Kinds extends Closable {
 const KINDS: Readonly<Record<string, (options: KindOptions) => IsolateKind>> = {
   process: createProcessIsolate,
   thread: createThreadIsolate,
+  strict: createStrictIsolate,
   http: createHttpRuntime,
   default: createDefaultRuntime,
   node: createNodeRuntime,

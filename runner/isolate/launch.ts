@@ -14,7 +14,8 @@ const EXTRA_BYTES = 64 * MiB;
 /** util-linux, where the machine has it. Looked for in fixed places: the environment is not ours to read. */
 const FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin'];
 
-function findProgram(name: string): string | undefined {
+/** Where a program of util-linux is; `undefined` where it is not. */
+export function findProgram(name: string): string | undefined {
   return FOLDERS.map((folder) => join(folder, name)).find((file) => existsSync(file));
 }
 
@@ -37,7 +38,8 @@ export async function findWalls(): Promise<Walls> {
   return { setpriv, prlimit };
 }
 
-async function tried(program: string | undefined, args: readonly string[]): Promise<string | undefined> {
+/** The program, when it does with these arguments what it should. */
+export async function tried(program: string | undefined, args: readonly string[]): Promise<string | undefined> {
   if (program === undefined) return undefined;
   try {
     await run(program, args, { env: {} });
@@ -145,11 +147,17 @@ export interface ProcessMemory {
 
 export function readMemory(pid: number): ProcessMemory | undefined {
   try {
-    const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+    const status = readFileSync(`/proc/${walledIn(pid)}/status`, 'latin1');
     return { dataBytes: field(status, 'VmData'), residentBytes: field(status, 'VmRSS') };
   } catch {
     return undefined;
   }
+}
+
+/** The process itself; where that is an `unshare` that waits for the one it walls in, that one. */
+function walledIn(pid: number): number {
+  if (readFileSync(`/proc/${pid}/comm`, 'latin1').trim() !== 'unshare') return pid;
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ')[0]) || pid;
 }
 
 function field(status: string, name: string): number {
@@ -160,6 +168,13 @@ function field(status: string, name: string): number {
 /** Most resident memory of a worker that used `idleBytes` before it had a bundle. */
 export function residentLimit(idleBytes: number, memoryMb: number): number {
   return idleBytes + memoryMb * MiB + EXTRA_BYTES;
+}
+
+/** What makes a command run as the user of the process: nobody else may limit it, not even a root without CAP_SYS_RESOURCE. */
+function sameUser({ setpriv }: Walls, pid: number): readonly string[] {
+  const uid = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+  if (setpriv === undefined || uid === process.getuid?.()) return [];
+  return [setpriv, `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--'];
 }
 
 /**
@@ -178,5 +193,8 @@ export async function limitMemory(
   if (walls.prlimit === undefined || memory === undefined) return;
   const data = memory.dataBytes + memoryMb * MiB + EXTRA_BYTES;
   const hard = limit === 'hard' ? data : '';
-  await run(walls.prlimit, ['--pid', String(pid), `--data=${data}:${hard}`, '--core=0:0']);
+  const target = walledIn(pid);
+  const command = [walls.prlimit, '--pid', String(target), `--data=${data}:${hard}`, '--core=0:0'];
+  const [program = walls.prlimit, ...args] = [...sameUser(walls, target), ...command];
+  await run(program, args);
 }

@@ -10,7 +10,10 @@ const Bytes = Uint8Array;
 // oxlint-disable-next-line typescript/unbound-method -- captured, and only ever applied
 const { set } = Uint8Array.prototype;
 
-export const shared = new ArrayBuffer(WINDOW_AT + WINDOW_BYTES);
+/** `strict` gives memory that both isolates see; elsewhere it is made here. */
+const given: unknown = Reflect.get(globalThis, 'givenMemory');
+Reflect.deleteProperty(globalThis, 'givenMemory');
+export const shared = (given ?? new ArrayBuffer(WINDOW_AT + WINDOW_BYTES)) as ArrayBuffer;
 export const cells = new Int32Array(shared, 0, CELLS);
 export const clocks = new Float64Array(shared, CLOCKS_AT, CLOCKS);
 

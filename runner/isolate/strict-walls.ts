@@ -1,0 +1,95 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type AddressInfo, Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { FuncatronError } from '../../core/errors.ts';
+import { within } from '../../core/lifecycle.ts';
+import { findProgram, type HostProgram, launch, tried, type Walls } from './launch.ts';
+
+/** Foreign to every user and service of a machine; as a rule there are no such uids in a container, and then `nobody` has to do. */
+const FIRST_UID = 1_879_100_000;
+const UIDS = 10_000;
+const NOBODY = 65_534;
+const PROBE_MS = 30_000;
+
+/** Puts a command behind namespaces of its own, and another uid where it may; each call another uid of the range. */
+export type Jail = () => readonly string[];
+
+/** What this machine has beside `--permission`. @throws WEAK_ISOLATION when it has no namespaces for us */
+export async function findJail(walls: Walls): Promise<Jail> {
+  const unshare = findProgram('unshare');
+  const { setpriv } = walls;
+  if (unshare !== undefined && setpriv !== undefined) {
+    const outer = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--', unshare];
+    const spaces = ['--net', '--pid', '--ipc', '--fork', '--kill-child'];
+    const inner = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--inh-caps=-all'];
+    const as = (uid: number): string[] => [
+      ...outer,
+      ...spaces,
+      ...inner,
+      '--bounding-set=-all',
+      '--clear-groups',
+      `--regid=${uid}`,
+      `--reuid=${uid}`,
+      '--',
+    ];
+    if (await works(as(FIRST_UID))) {
+      let next = 0;
+      return () => as(FIRST_UID + (next++ % UIDS));
+    }
+    if (await works(as(NOBODY))) return () => as(NOBODY);
+    const own = [...outer, '--user', '--map-current-user', ...spaces, ...inner, '--'];
+    if (process.getuid?.() !== 0 && (await works(own))) return () => own;
+  }
+  throw new FuncatronError('WEAK_ISOLATION', 'isolation strict needs namespaces, and this machine gives none', {
+    data: {
+      hint: 'install util-linux, run as root or allow user namespaces, and let other users read this program and its Node',
+    },
+  });
+}
+
+async function works([program, ...args]: readonly string[]): Promise<boolean> {
+  return (await tried(program, [...args, process.execPath, '--version'])) !== undefined;
+}
+
+/** What came of every attempt to get through the walls, by name: `open`, or `blocked: …`. */
+export async function probeWalls(
+  walls: Walls,
+  insideDir: string,
+  host: HostProgram,
+): Promise<Readonly<Record<string, string>>> {
+  const folder = await mkdtemp(join(tmpdir(), 'funcatron-probe-'));
+  const server = createServer((socket) => socket.end('HTTP/1.1 204 No Content\r\n\r\n')).listen(0, '127.0.0.1');
+  const child = launch(walls, insideDir, 64, 0, { ...host, name: 'strict-probe.cjs' });
+  try {
+    const channel = child.stdio[3];
+    if (!(channel instanceof Socket)) throw new Error('the probe has no socket on fd 3');
+    await new Promise((resolve) => {
+      if (server.listening) resolve(undefined);
+      else server.once('listening', resolve);
+    });
+    const { port } = server.address() as AddressInfo;
+    channel.write(JSON.stringify({ pid: process.pid, port, file: join(folder, 'made') }));
+    const answer = await within(text(channel), PROBE_MS, `the probe took longer than ${PROBE_MS} ms`);
+    return JSON.parse(answer) as Record<string, string>;
+  } finally {
+    child.kill('SIGKILL');
+    server.close();
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** @throws WEAK_ISOLATION naming every wall that is open */
+export async function refuseOpenWalls(results: Promise<Readonly<Record<string, string>>>): Promise<void> {
+  let found: Readonly<Record<string, string>>;
+  try {
+    found = await results;
+  } catch (cause) {
+    throw new FuncatronError('WEAK_ISOLATION', 'isolation strict could not probe its walls', { cause });
+  }
+  const open = Object.keys(found).filter((name) => found[name]?.startsWith('blocked') !== true);
+  if (open.length === 0) return;
+  const message = `isolation strict cannot keep its promises here; open: ${open.join(', ')}`;
+  throw new FuncatronError('WEAK_ISOLATION', message);
+}

@@ -7,6 +7,8 @@ import { endOf, killProgram } from './program.ts';
 
 const LIMITS = { headBytes: 32 * 1024, headers: 200, bodyBytes: REPLY_BYTES };
 
+/** Shorter bodies are copied behind their head: one plain write costs less than a gathered one. */
+const SMALL_BYTES = 4 * 1024;
 /** How soon a program is expected to exit once its stdout has ended. */
 const EXIT_MS = 100;
 
@@ -95,9 +97,14 @@ export class HttpProgram implements Driver {
     if (this.#current === undefined || stdin === null) return;
     const { call } = this.#current;
     this.#reader = new ResponseReader(methodOf(call.meta), LIMITS);
+    const head = requestHead(call);
+    if (call.body.length <= SMALL_BYTES) {
+      stdin.write(call.body.length === 0 ? head : Buffer.concat([head, call.body]));
+      return;
+    }
     stdin.cork();
-    stdin.write(requestHead(call));
-    if (call.body.length > 0) stdin.write(call.body);
+    stdin.write(head);
+    stdin.write(call.body);
     stdin.uncork();
   }
 

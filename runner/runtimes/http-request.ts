@@ -20,7 +20,17 @@ export function requestHead(call: ProgramCall): Buffer {
   return Buffer.from(head, 'latin1');
 }
 
+/** Names that were written so before: clients send the same ones over and over. Forgotten when strangers send too many. */
+const canonicalNames = new Map<string, string>();
+const MAX_NAMES = 1_000;
+
 /** As Go writes header names, which is how Fn's programs know them: `content-type` → `Content-Type`. */
 function canonical(name: string): string {
-  return name.toLowerCase().replaceAll(/(^|-)[a-z]/g, (start) => start.toUpperCase());
+  let written = canonicalNames.get(name);
+  if (written === undefined) {
+    written = name.toLowerCase().replaceAll(/(^|-)[a-z]/g, (start) => start.toUpperCase());
+    if (canonicalNames.size >= MAX_NAMES) canonicalNames.clear();
+    canonicalNames.set(name, written);
+  }
+  return written;
 }

@@ -44,6 +44,7 @@ export interface Driver {
   kill(detail: string): void;
 }
 
+const PLAIN_PATH = /^\/[!-~]*$/;
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** RFC 9110 §7.6.1, and what is made anew from the body: these end where the client's connection does. */
 const LEFT_OUT: ReadonlySet<string> = new Set([
@@ -85,12 +86,14 @@ export function hostOf({ headers }: CallMeta): string {
 
 /** Path and query. The query is made of the parameters as the document types them, defaults included. */
 export function targetOf({ path = '/', query = {} }: CallMeta): string {
+  const asked = PLAIN_PATH.test(path) ? path : `/${path.replace(/^\//, '')}`.replaceAll(/[^!-~]/g, encodeChar);
+  const parameters = Object.entries(query);
+  if (parameters.length === 0) return asked;
   const search = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) {
+  for (const [name, value] of parameters) {
     for (const each of Array.isArray(value) ? (value as unknown[]) : [value]) search.append(name, textOf(each));
   }
-  const asked = (path.startsWith('/') ? path : `/${path}`).replaceAll(/[^\u0021-\u007e]/g, encodeChar);
-  return search.size === 0 ? asked : `${asked}?${search.toString()}`;
+  return `${asked}?${search.toString()}`;
 }
 
 function encodeChar(char: string): string {
@@ -98,8 +101,9 @@ function encodeChar(char: string): string {
 }
 
 function flat(value: unknown): string {
+  const text = textOf(value);
   // oxlint-disable-next-line no-control-regex -- these are the characters that end a line or a string
-  return textOf(value).replaceAll(/[\u0000\r\n]+/g, ' ');
+  return /[\u0000\r\n]/.test(text) ? text.replaceAll(/[\u0000\r\n]+/g, ' ') : text;
 }
 
 /** Strings as they are, everything else as JSON. */

@@ -53,6 +53,6 @@ export function unreachable(service: string, thrown: unknown): Error {
 }
 
 /** Node's code, or a server's. */
-export function codeOf(thrown: unknown): string | undefined {
+function codeOf(thrown: unknown): string | undefined {
   return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined;
 }

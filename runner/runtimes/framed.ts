@@ -1,10 +1,11 @@
+import type { StdioOptions } from 'node:child_process';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Runtime } from '../../core/bundle/manifest.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { Child } from '../isolate/child.ts';
-import type { IsolateKind, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
+import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
 import { launchProgram, type Walls } from '../isolate/launch.ts';
 import { MemoryWatch } from '../isolate/memory-watch.ts';
 import { ProcessWorker } from '../isolate/process-worker.ts';
@@ -53,21 +54,6 @@ export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOpti
     return [...guard, ...limitWords(prlimit, spec.memoryMb)];
   }
 
-  function launch(
-    found: Walls,
-    spec: WorkerSpec,
-    command: readonly string[],
-    folder: string,
-    events: WorkerEvents,
-  ): Child {
-    const stdio = ['ignore', 'pipe', 'pipe', 'pipe'] as const;
-    const child = launchProgram(found, command, { cwd: folder, stdio: [...stdio], niceness });
-    endGroupWith(child);
-    logOutput(child.stdout, 'info', events);
-    logOutput(child.stderr, 'warn', events);
-    return new Child(child, spec.memoryMb, spec.startTimeoutMs, found);
-  }
-
   return {
     name: runtime.name,
     async start(spec, events) {
@@ -79,7 +65,12 @@ export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOpti
       // Stacks and permissions name real paths.
       const [found, folder, guard] = await Promise.all([walls, realpath(spec.folder), guardOf(spec)]);
       const command = runtime.command(join(insideDir, runtime.wrapper), spec, folder);
-      const child = launch(found, spec, [...guard, ...command], folder, events);
+      const stdio: StdioOptions = ['ignore', 'pipe', 'pipe', 'pipe'];
+      const program = launchProgram(found, [...guard, ...command], { cwd: folder, stdio, niceness });
+      endGroupWith(program);
+      logOutput(program.stdout, 'info', events);
+      logOutput(program.stderr, 'warn', events);
+      const child = new Child(program, spec.memoryMb, spec.startTimeoutMs, found);
       try {
         await child.up;
         const worker = new ProcessWorker({ child, spec, events, watch, log });

@@ -58,6 +58,23 @@ describe('runner/runtimes/node', () => {
     });
   });
 
+  it('has the providers, services and secrets of js bundles, and asks its runner for what these do', async () => {
+    const worker = await workers.start(
+      {
+        'index.ts': `import { type Func, type Provider, withHeaders } from 'funcatron';
+          export const providers: Provider[] = [
+            { kind: 'middleware', wrap: (func) => async (event, context) => withHeaders(await func(event, context), { 'x-a': 'b' }) },
+          ];
+          export const run: Func = async (event, { services, secrets }) => [await services.kv.incr('n', 2), secrets.KEY];`,
+      },
+      { entry: 'index.ts', services: { kv: { type: 'kv' } }, secrets: { KEY: 'of the operator' } },
+    );
+    worker.perform = ({ name, args }) =>
+      Promise.resolve({ result: { value: name === 'kv.increment' ? args['by'] : 0 } });
+    const reply = await worker.call();
+    assert.deepEqual([reply.headers['x-a'], reply.json()], ['b', [2, 'of the operator']]);
+  });
+
   describe('permissions', () => {
     const PROBE = `import { readFileSync, writeFileSync } from 'node:fs';
       import { execFileSync } from 'node:child_process';

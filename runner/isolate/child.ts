@@ -12,7 +12,10 @@ export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 export type OnFrame = (kind: number, payload: Buffer) => void;
 
 /** What a worker needs of what it runs in: a process of its own, or a thread. */
-export type WorkerChild = Pick<Child, 'pid' | 'channel' | 'exited' | 'idleBytes' | 'reason' | 'adopt' | 'end' | 'close'>;
+export type WorkerChild = Pick<
+  Child,
+  'pid' | 'channel' | 'exited' | 'idleBytes' | 'reason' | 'adopt' | 'end' | 'close'
+>;
 
 /**
  * A worker's process and the channel to it; it comes up without a bundle and belongs to nobody until `adopt`.
@@ -43,6 +46,7 @@ export class Child {
     this.#stderr = new Stderr(child.stderr);
     const hello = Promise.withResolvers<void>();
     this.#onFrame = (kind) => {
+      if (kind === FrameKind.pong) return;
       if (kind !== FrameKind.hello) throw new Error(`kind ${kind} before its bundle`);
       hello.resolve();
     };

@@ -3,6 +3,7 @@ import { backoffMs } from '../../core/deadline.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import type { Closable } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
+import { FrameKind } from './channel.ts';
 import type { Child } from './child.ts';
 
 /** More processes than processors that come up at once only make each other late. */
@@ -135,6 +136,8 @@ export class WarmPool implements Closable {
 
   #keep(child: Child): void {
     this.#idle.push(child);
+    // What the first frame takes to be compiled, it takes now.
+    child.channel.send(FrameKind.ping);
     void child.exited.then((exit) => {
       const at = this.#idle.indexOf(child);
       if (at === -1) return;

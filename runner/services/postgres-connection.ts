@@ -1,4 +1,4 @@
-import { DatabaseError, type Pool, type PoolClient } from 'pg';
+import { Client, DatabaseError, type Pool, type PoolClient } from 'pg';
 import { FuncatronError } from '../../core/errors.ts';
 import { MAX_RESULT_BYTES, serviceError, unreachable, waitMsOf } from './service.ts';
 
@@ -8,6 +8,8 @@ import { MAX_RESULT_BYTES, serviceError, unreachable, waitMsOf } from './service
 const MAX_WAITING = 1_000;
 /** What a result needs beside its values. */
 const FRAMING_BYTES = 64 * 1024;
+/** How long asking the server to stop a statement may take. */
+const STOP_MS = 2_000;
 
 /** A connection's state. Counts what a query receives, and cuts it off when that is too much: the client keeps whole results in memory. */
 class Line {
@@ -83,6 +85,25 @@ export async function acquire(
     clearTimeout(timer);
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/**
+ * Asks the server to stop what a connection runs: by itself it notices only at the statement's end that nobody is there,
+ * and keeps its locks until then. Over a connection of its own, because those of the pool may all be taken.
+ */
+export async function stopStatement(url: string, client: PoolClient): Promise<void> {
+  // The types of pg do not know it.
+  const { processID } = client as PoolClient & { readonly processID?: number | null };
+  const config = { connectionString: url, connectionTimeoutMillis: STOP_MS, query_timeout: STOP_MS };
+  const other = new Client(config);
+  other.on('error', ignore);
+  try {
+    await other.connect();
+    await other.query('select pg_cancel_backend($1)', [processID]);
+  } catch {
+    // It ends at its `statement_timeout`, the call's deadline.
+  }
+  await other.end();
 }
 
 function ignore(): void {

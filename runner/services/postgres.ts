@@ -2,7 +2,7 @@ import { Pool, type PoolClient, type QueryArrayResult, type QueryConfig, type Qu
 import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { GuestOperation, GuestResult } from '../isolate/isolate.ts';
-import { acquire, isConnectionLost, lineOf, queryFailed } from './postgres-connection.ts';
+import { acquire, isConnectionLost, lineOf, queryFailed, stopStatement } from './postgres-connection.ts';
 import type { CallScope, Vended } from './scopes.ts';
 import { MAX_RESULT_BYTES, runMsOf, type Service, serviceError } from './service.ts';
 
@@ -43,7 +43,7 @@ export function createPostgres(name: string, url: string, poolMax: number, log: 
     async run(request, scope, signal) {
       const statement = statementOf(name, request);
       if (scope === undefined) return await runAlone(pool, name, statement, signal);
-      return await scope.vend(pool, () => new Transaction(pool, poolMax, name, scope)).query(statement);
+      return await scope.vend(pool, () => new Transaction(pool, url, poolMax, name, scope)).query(statement);
     },
     close: () => pool.end(),
   };
@@ -77,6 +77,7 @@ function giveBack(client: PoolClient): void {
 /** The transaction of a call, on a connection of its own from BEGIN to the end of the call. */
 class Transaction implements Vended {
   readonly #pool: Pool;
+  readonly #url: string;
   readonly #attempts: number;
   readonly #service: string;
   readonly #scope: CallScope;
@@ -88,8 +89,9 @@ class Transaction implements Vended {
   /** The func ended the transaction itself, or the connection is of no more use. */
   #isBroken = false;
 
-  constructor(pool: Pool, poolMax: number, service: string, scope: CallScope) {
+  constructor(pool: Pool, url: string, poolMax: number, service: string, scope: CallScope) {
     this.#pool = pool;
+    this.#url = url;
     this.#attempts = poolMax + 1;
     this.#service = service;
     this.#scope = scope;
@@ -169,7 +171,8 @@ class Transaction implements Vended {
   }
 
   async #rollback(client: PoolClient): Promise<void> {
-    // A statement under way cannot be waited for: without its connection the server rolls back.
+    if (this.#isRunning) await stopStatement(this.#url, client);
+    // Stopped, it may go back to the pool; else the server rolls back what has no connection any more.
     if (this.#isRunning || lineOf(client).isLost) return client.release(true);
     try {
       await command(client, 'ROLLBACK', ROLLBACK_MS);

@@ -186,23 +186,31 @@ describe('service postgres', function () {
     await until('a new worker answers', async () => (await callOf('order', { name: 'revived' })).status === 200);
   });
 
-  it('rolls back when the client hangs up', async () => {
-    const id = newId();
-    const pending = callOf('order', { name: 'gone', next: 'hang' }, { id, timeoutMs: 3_000 });
-    await until('the transaction is open', async () => {
-      const { rows } = await sql.query(`select 1 from pg_stat_activity where state = 'idle in transaction'`);
-      return rows.length === 1;
+  for (const [what, next, state] of [
+    ['while the func does something else', 'hang', 'idle in transaction'],
+    ['in the midst of a statement, and stops that', 'sleep', 'active'],
+  ] as const) {
+    it(`rolls back when the client hangs up ${what}`, async () => {
+      const id = newId();
+      const pending = callOf('order', { name: what, next }, { id, timeoutMs: next === 'hang' ? 1_500 : 30_000 });
+      await until('the transaction is open', async () => {
+        const { rows } = await sql.query(
+          `select 1 from pg_stat_activity where application_name = 'funcatron' and state = $1 and xact_start < now() - interval '50 ms'`,
+          [state],
+        );
+        return rows.length === 1;
+      });
+      await test.broker.publish({
+        exchange: cancelExchange.name,
+        routingKey: '',
+        body: parseId(id) ?? Buffer.alloc(0),
+        properties: {},
+      });
+      await allEnded();
+      assert.equal(await stored(what), 0);
+      await pending;
     });
-    await test.broker.publish({
-      exchange: cancelExchange.name,
-      routingKey: '',
-      body: parseId(id) ?? Buffer.alloc(0),
-      properties: {},
-    });
-    await allEnded();
-    assert.equal(await stored('gone'), 0);
-    await pending;
-  });
+  }
 
   it('answers 500 COMMIT_FAILED when a deferred constraint refuses the commit', async () => {
     const answer = await callOf('order', {

@@ -76,11 +76,19 @@ function refuseLarge(name: string, size: number, bytes: number, count: number): 
   if (count > files) throw refuse('PAYLOAD_TOO_LARGE', `it has more than ${files} files`, name, LEAVE_OUT);
 }
 
-/** A command line that begins with a path means a file of the bundle. */
+/** A module is a file of the bundle, and so is what a command line begins with that is a path. */
 function refuseWithoutProgram(
   { runtime, entry }: Pick<Manifest, 'runtime' | 'entry'>,
   files: Map<string, Buffer>,
 ): void {
+  if (runtime === 'node' && !files.has(entry.replace(/^(\.\/)+/, ''))) {
+    throw refuse(
+      'INVALID_BUNDLE',
+      `there is no ${entry}`,
+      entry,
+      'create it, or name another file in x-funcatron.entry',
+    );
+  }
   if (runtime !== 'http' && runtime !== 'default') return;
   const [program = ''] = entry.trim().split(/\s+/);
   if (!program.includes('/') || program.startsWith('/') || files.has(program.replace(/^(\.\/)+/, ''))) return;

@@ -68,8 +68,8 @@ export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOpti
       const stdio: StdioOptions = ['ignore', 'pipe', 'pipe', 'pipe'];
       const program = launchProgram(found, [...guard, ...command], { cwd: folder, stdio, niceness });
       endGroupWith(program);
-      logOutput(program.stdout, 'info', events);
-      logOutput(program.stderr, 'warn', events);
+      logOutput(program.stdout, 'info', events, spec.logLevel);
+      logOutput(program.stderr, 'warn', events, spec.logLevel);
       const child = new Child(program, spec.memoryMb, spec.startTimeoutMs, found);
       try {
         await child.up;

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
-import type { LogLine } from '../../core/wire/control.ts';
+import { LOG_LEVELS, type LogLevel } from '../../core/log.ts';
 import { LOG_LINE_CHARS } from '../isolate/bridge.ts';
 import type { WorkerEvents } from '../isolate/isolate.ts';
 import { LineBudget } from '../line-budget.ts';
@@ -11,14 +11,21 @@ const LINES_PER_SECOND = 1000;
 /**
  * Makes log lines of what a program writes to one of its streams, a line each. Longer lines are cut; the rest of a
  * stream without line ends is dropped as it comes, so that nothing here grows.
+ * @param lowest lines of a lower level are dropped; read they are all the same, or the program would wait
  */
-export function logOutput(stream: Readable | null, level: LogLine['level'], events: Pick<WorkerEvents, 'onLog'>): void {
+export function logOutput(
+  stream: Readable | null,
+  level: LogLevel,
+  events: Pick<WorkerEvents, 'onLog'>,
+  lowest: LogLevel = 'debug',
+): void {
+  const isWanted = LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(lowest);
   const budget = new LineBudget(LINES_PER_SECOND);
   const decoder = new StringDecoder('utf8');
   let rest = '';
   const put = (line: string): void => {
     const message = line.replace(/\r$/, '').slice(0, LOG_LINE_CHARS);
-    if (message === '' || !budget.take()) return;
+    if (!isWanted || message === '' || !budget.take()) return;
     const dropped = budget.takeDropped();
     events.onLog({ time: Date.now(), level, message, ...(dropped > 0 ? { dropped } : {}) });
   };

@@ -196,6 +196,7 @@ def handler(context, event):
 def handler(context, event):
     context.logger.debug('of %s', 'debug')
     context.logger.info_with('of info', odd=object)
+    print('printed')
     if event.body == b'raise':
         raise ValueError('no')
     return 1
@@ -204,6 +205,7 @@ def handler(context, event):
       const files = { 'main.py': SOURCE };
       const worker = await workers.start(files, { entry: 'main:handler', concurrency: 1, logLevel: 'warn' });
       await worker.call();
+      await worker.worker.ping();
       assert.deepEqual(worker.logs, []);
       const meta = { log: { level: 'debug', isReturned: true } } as const;
       const reply = await worker.call({ meta });

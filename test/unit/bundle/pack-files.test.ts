@@ -80,6 +80,15 @@ describe('core/bundle/pack-files', () => {
     assert.match(await problemsOf(), /one call at a time/);
   });
 
+  it('keeps the packages of a node bundle, and refuses one without its entry', async () => {
+    write('funcatron.yaml', documentOf('runtime: node, entry: ./main.js'));
+    assert.match(await problemsOf(), /INVALID_BUNDLE there is no \.\/main\.js/);
+    write('main.js', 'exports.a = () => 1;');
+    write('node_modules/x/index.js', '');
+    const { files } = await readArchive((await packBundle(folder)).archive);
+    assert.deepEqual([...files.keys()], ['funcatron.json', 'main.js', 'node_modules/x/index.js', 'run.sh']);
+  });
+
   it('is taken in by tron, which does not look for exports', async () => {
     const { archive, digest } = await packBundle(folder);
     const upload = await receiveUpload(once(archive));

@@ -63,6 +63,7 @@ const ATTEMPTS: Readonly<Record<string, Attempt>> = {
   flags: () => {
     (load('node:v8') as typeof import('node:v8')).setFlagsFromString('--allow-natives-syntax');
   },
+  // oxlint-disable-next-line no-eval -- that it does nothing is what is tried
   evaluate: () => (0, eval)('1'),
   tcp: async ({ port }) => await whether(net.connect(port, '127.0.0.1'), 'connect'),
   fetch: async ({ port }) => await fetch(`http://127.0.0.1:${port}/`),

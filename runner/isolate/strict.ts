@@ -80,7 +80,7 @@ export function findAddon(): string {
   try {
     const folder = join(require.resolve('isolated-vm'), '..');
     const { path } = createRequire(require.resolve('isolated-vm'))('node-gyp-build') as {
-      path(folder: string): string;
+      path(this: void, folder: string): string;
     };
     return path(folder);
   } catch (cause) {

@@ -91,7 +91,6 @@ describe('core/bundle/read-manifest', () => {
   });
 
   const later: readonly (readonly [string, object, string])[] = [
-    ['isolation', { isolation: 'thread' }, '/x-funcatron/isolation isolation thread'],
     ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
     ['direct', { direct: true }, '/x-funcatron/direct direct'],
   ];

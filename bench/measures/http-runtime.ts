@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createLog } from '../../core/log.ts';
@@ -6,6 +5,7 @@ import { newId, parseId } from '../../core/id.ts';
 import { type CallMeta, encodeCalls } from '../../core/wire/envelope.ts';
 import { requestHead } from '../../runner/runtimes/http-request.ts';
 import { createHttpRuntime } from '../../runner/runtimes/http.ts';
+import { startProgram } from '../../runner/runtimes/program.ts';
 import { BODY } from '../load.ts';
 import { median, root } from '../processes.ts';
 
@@ -16,6 +16,9 @@ export interface HttpRuntimeResult {
 
 const FOLDER = join(root, 'bundles/fn-python');
 const COMMAND = ['python3', '-u', 'hello.py'] as const;
+/** Niceness and interpreter as in the runtime: on a busy machine those alone decide. */
+const NO_WALLS = { guard: [], prlimit: undefined, catchesDaemons: false };
+const ENVIRONMENT = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
 const META: CallMeta = {
   method: 'POST',
   path: '/fn-python/',
@@ -78,16 +81,23 @@ async function runtimePerS(seconds: number): Promise<number> {
 }
 
 async function pipePerS(seconds: number): Promise<number> {
-  const [program, ...args] = COMMAND;
-  const child = spawn(program, args, { cwd: FOLDER, stdio: 'pipe' });
-  child.stderr.resume();
+  const child = startProgram({
+    walls: NO_WALLS,
+    command: COMMAND,
+    folder: FOLDER,
+    environment: ENVIRONMENT,
+    memoryMb: 64,
+  });
+  const { stdin, stdout, stderr } = child;
+  if (stdin === null || stdout === null || stderr === null) throw new Error('python3 cannot be started');
+  stderr.resume();
   const body = Buffer.from(BODY);
   const call = { id: newId(), operationId: 'helloTo', meta: META, body, deadline: Date.now() + 30_000 };
   const request = Buffer.concat([requestHead(call), body]);
   let expected = Infinity;
   let bytes = 0;
   let arrived = (): void => {};
-  child.stdout.on('data', (chunk: Buffer) => {
+  stdout.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
     // The same request has the same response: its length is known from the first, which comes in one piece.
     if (expected === Infinity) expected = bytes;
@@ -98,11 +108,11 @@ async function pipePerS(seconds: number): Promise<number> {
   try {
     return await ratePerS(seconds, () => {
       const reply = new Promise<void>((resolve) => (arrived = resolve));
-      child.stdin.write(request);
+      stdin.write(request);
       return reply;
     });
   } finally {
-    child.stdin.end();
+    stdin.end();
     await once(child, 'close');
   }
 }

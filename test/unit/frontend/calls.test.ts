@@ -341,6 +341,16 @@ describe('frontend', () => {
       });
     }
 
+    it('OVERLOADED, when no worker was free in time, with Retry-After', async () => {
+      await open();
+      const message = 'no worker was free in time';
+      const body = JSON.stringify({ code: 'OVERLOADED', message, data: { retryAfterS: 1 } });
+      answer = () => ({ flags: ReplyFlag.failed, body });
+      const response = await test.fetch('/shop/orders/7');
+      assert.deepEqual([response.status, response.headers.get('retry-after')], [503, '1']);
+      assert.equal((await problemOf(response)).detail, message);
+    });
+
     it('INTERNAL for a code it does not know, INVALID_RESPONSE for no JSON at all', async () => {
       await open();
       answer = () => ({ flags: ReplyFlag.failed, body: '{"code":"NEW","message":"?"}' });

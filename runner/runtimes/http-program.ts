@@ -51,6 +51,15 @@ export class HttpProgram implements Driver {
     });
   }
 
+  /** Whether it was killed for what it did, or did not do, with a call; that call has been answered. */
+  isSpoiled = false;
+
+  /** Takes the calls that were waiting for another program. */
+  takeOver(other: HttpProgram): void {
+    this.#waiting.push(...other.#waiting.splice(0));
+    this.#next();
+  }
+
   /** The call it works on, if any. */
   get current(): ProgramCall | undefined {
     return this.#current?.call;
@@ -71,6 +80,7 @@ export class HttpProgram implements Driver {
   abandon(call: ProgramCall, why: 'cancelled' | 'overdue'): void {
     if (why === 'cancelled') return;
     if (this.#current?.call === call) {
+      this.isSpoiled = true;
       this.#end('killed', 'it did not answer a call before its deadline');
       return;
     }
@@ -110,7 +120,9 @@ export class HttpProgram implements Driver {
 
   #receive(chunk: Buffer): void {
     if (this.#reader === undefined) {
-      if (!isBlank(chunk)) this.#end('crashed', 'it wrote to stdout without being asked');
+      if (isBlank(chunk)) return;
+      this.isSpoiled = true;
+      this.#end('crashed', 'it wrote to stdout without being asked');
       return;
     }
     try {
@@ -118,12 +130,14 @@ export class HttpProgram implements Driver {
       if (reply !== undefined) this.#settle(reply);
     } catch (thrown) {
       if (!(thrown instanceof ResponseProblem)) throw thrown;
+      // First, so that the next call is not written to it.
+      this.isSpoiled = true;
+      this.#end('crashed', thrown.message);
       const { code, message } = thrown;
       this.#settle({
         code,
         message: code === 'RESPONSE_TOO_LARGE' ? message : 'what the program wrote is no HTTP response',
       });
-      this.#end('crashed', message);
     }
   }
 

@@ -3,6 +3,7 @@ import { delay } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
 import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
 import { environmentOf } from './environment.ts';
+import { HttpDriver } from './http-driver.ts';
 import { HttpProgram } from './http-program.ts';
 import { logOutput } from './program-output.ts';
 import { ProgramWorker } from './program-worker.ts';
@@ -27,20 +28,25 @@ export function createHttpRuntime({ log }: { readonly log: Log }): IsolateKind {
       const environment = environmentOf(spec, 'http');
       const { folder, words } = commandOf(spec, environment['PATH'] ?? '');
       const { memoryMb } = spec;
-      const child = startProgram({ walls: await walls(), command: words, folder, environment, memoryMb });
-      const tail = new StderrTail(child.stderr);
-      const program = new HttpProgram(child, () => tail.lastLine());
-      logOutput(child.stderr, 'info', {
-        onLog(line) {
-          const { current } = program;
-          const about = current === undefined ? {} : { callId: current.id, operationId: current.operationId };
-          events.onLog({ ...line, ...about });
-        },
-      });
+      const found = await walls();
+      const start = (): HttpProgram => {
+        const child = startProgram({ walls: found, command: words, folder, environment, memoryMb });
+        const tail = new StderrTail(child.stderr);
+        const program = new HttpProgram(child, () => tail.lastLine());
+        logOutput(child.stderr, 'info', {
+          onLog(line) {
+            const { current } = program;
+            const about = current === undefined ? {} : { callId: current.id, operationId: current.operationId };
+            events.onLog({ ...line, ...about });
+          },
+        });
+        return program;
+      };
+      const program = start();
       const key = `${spec.bundle}@${spec.revision}`;
       if (!proven.has(key)) await prove(spec, program);
       proven.add(key);
-      return new ProgramWorker(spec, events, program);
+      return new ProgramWorker(spec, events, new HttpDriver(program, start));
     },
   };
 }

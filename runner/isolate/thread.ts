@@ -73,8 +73,8 @@ export function createThreadIsolate(options: ProcessIsolateOptions): IsolateKind
   };
 }
 
-/** Node's arguments for a thread. Without them it would have its process's: `--allow-worker`, and with it everything. */
-function threadArguments(reads: readonly string[]): string[] {
+/** Node’s arguments for a thread. Without them it would have its process's: `--allow-worker`, and with it everything. */
+export function threadArguments(reads: readonly string[]): string[] {
   return [
     '--permission',
     ...reads.map((path) => `--allow-fs-read=${path}`),

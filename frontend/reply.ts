@@ -8,23 +8,11 @@ import {
   type ErrorData,
   type FuncatronError,
 } from '../core/errors.ts';
+import { CONNECTION_HEADERS } from '../core/wire/connection-headers.ts';
 import { ReplyFlag, type Envelope, type FailedReply, type ReplyMeta } from '../core/wire/envelope.ts';
 
 /** Headers as `name, value, name, value, …`: what `writeHead` takes without building objects. */
 export type HeaderList = string[];
-
-/** Headers that speak of one connection or of framing, which is this server's business. RFC 9110 §7.6.1. */
-const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
-  'connection',
-  'content-length',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 
 /**
  * Up to here a body is written as a string: Node then joins it to its headers and makes one `write` of them instead of

@@ -1,3 +1,4 @@
+import { CONNECTION_HEADERS } from '../../core/wire/connection-headers.ts';
 import type { ProgramReply } from './program-call.ts';
 
 export interface ResponseLimits {
@@ -19,18 +20,6 @@ export class ResponseProblem extends Error {
 const STATUS_LINE = /^HTTP\/1\.[01] ([2-5]\d\d)(?: [\t\u0020-\u007e\u0080-\u00ff]*)?$/;
 const HEADER_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*([\t\u0020-\u007e\u0080-\u00ff]*?)[\t ]*$/;
 const CHUNK_LINE = /^([0-9A-Fa-f]{1,8})[\t ]*(?:;.*)?$/;
-/** Belong to one connection, or are made from the body. RFC 9110 §7.6.1. */
-const DROPPED: ReadonlySet<string> = new Set([
-  'connection',
-  'content-length',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 const LF = 10;
 const CR = 13;
 
@@ -143,7 +132,7 @@ export class ResponseReader {
   #endHeaders(): void {
     const lengths = this.#headers.get('content-length');
     const codings = this.#headers.get('transfer-encoding');
-    for (const name of DROPPED) this.#headers.delete(name);
+    for (const name of CONNECTION_HEADERS) this.#headers.delete(name);
     if (this.#isHead || this.#status === 204 || this.#status === 304) {
       this.#state = 'done';
     } else if (codings !== undefined) {

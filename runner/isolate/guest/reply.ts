@@ -1,3 +1,4 @@
+import { CONNECTION_HEADERS } from '../../../core/wire/connection-headers.ts';
 import { ReplyFlag } from '../../../core/wire/envelope.ts';
 import { type Failure, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
 import { copyOf, viewOf } from './bytes.ts';
@@ -11,18 +12,6 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 // oxlint-disable-next-line no-control-regex -- RFC 9110 §5.5: these are the characters a field value may not hold
 const BAD_VALUE = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 const HEADERS_CHARS = 32 * 1024;
-/** Belong to one connection, or are made from the body: a func cannot set them. RFC 9110 §7.6.1. */
-const DROPPED: ReadonlySet<string> = new Set([
-  'connection',
-  'content-length',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 
 /** Why a value cannot be sent. */
 class Refusal {
@@ -137,7 +126,7 @@ function toHeaders(given: unknown): Record<string, string | string[]> {
     if (!TOKEN.test(name)) {
       throw new Refusal('INVALID_RESPONSE', `returned a header named ${stringify(name.slice(0, 100))}`);
     }
-    if (DROPPED.has(name) || value === undefined || value === null) continue;
+    if (CONNECTION_HEADERS.has(name) || value === undefined || value === null) continue;
     const values: unknown[] = Array.isArray(value) ? value : [value];
     const texts = values.map((item) => toHeaderValue(name, item));
     for (const text of texts) chars += name.length + text.length;

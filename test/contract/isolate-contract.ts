@@ -20,6 +20,7 @@ export function describeIsolate(name: string, create: () => IsolateKind, excepti
       if (exceptions.includes(this.currentTest?.title ?? '')) this.skip();
     });
     afterEach(() => workers.endAll());
+    after(async () => await kind.close?.());
 
     describeCalls(workers);
     describeResults(workers);

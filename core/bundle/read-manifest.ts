@@ -41,6 +41,7 @@ const KEYS_OF: Readonly<Record<string, readonly Manifest['runtime'][]>> = {
   permissions: ['node'],
   services: ['js', 'node'],
 };
+const RUNTIMES: readonly string[] = ['js', 'node', 'http', 'default', 'python'] satisfies Manifest['runtime'][];
 
 let settings: SettingsReader | undefined;
 
@@ -146,7 +147,7 @@ function readServices(read: SettingsReader, given: JsonObject, problems: Problem
 /** A problem of a service, said as one of the manifest. */
 function inService(name: string, problem: Problem): Problem {
   const message = problem.message.replace(/^x-funcatron /, `${problem.pointer?.split('/').at(-1)} `);
-  return { ...problem, message: `service ${name}: ${message}` };
+  return { ...problem, message: `service ${name}: ${message.replace('a key of x-funcatron', 'a key of this type')}` };
 }
 
 function readOperation(
@@ -193,6 +194,7 @@ function numberAt(value: JsonObject, key: string, otherwise: number): number {
 }
 
 function problemsOfKeys(runtime: Manifest['runtime'], written: JsonObject): Problem[] {
+  if (!RUNTIMES.includes(runtime)) return []; // Among the problems already.
   const problems = Object.entries(KEYS_OF).flatMap(([key, runtimes]): Problem[] => {
     if (runtimes.includes(runtime) || Object.keys(objectAt(written, key)).length === 0) return [];
     const message = `${key} mean nothing to runtime ${runtime}`;
@@ -202,6 +204,13 @@ function problemsOfKeys(runtime: Manifest['runtime'], written: JsonObject): Prob
   if (textAt(written, 'state') === 'fresh' && runtime !== 'js' && runtime !== 'default') {
     const message = `state fresh is not to be had from runtime ${runtime}: its program is loaded once`;
     problems.push({ message, pointer: pointerTo('', EXTENSION, 'state'), hint: 'Remove it.' });
+  }
+  // Said aloud: who writes strict relies on a wall that no other runtime has.
+  const isolation = textAt(written, 'isolation');
+  if (isolation !== undefined && runtime !== 'js') {
+    const message = `isolation ${isolation} is not to be had from runtime ${runtime}: it has the rights of the runner`;
+    const hint = 'Remove it, or write the bundle for runtime js.';
+    problems.push({ message, pointer: pointerTo('', EXTENSION, 'isolation'), hint });
   }
   return problems;
 }

@@ -55,13 +55,23 @@ export function createSettingsReader(schema: JsonObject): SettingsReader {
       const surplus: unknown = error.params['additionalProperty'];
       if (typeof surplus === 'string') return unknownKey(surplus, keysOf(error.parentSchema), pointerTo(at, surplus));
       const [described] = describeErrors([error], pointer);
+      const missing: unknown = error.params['missingProperty'];
+      const named = typeof missing === 'string' && key !== '' ? `${key}.${missing}` : key;
+      const nearest = nearestOf(error.data, error.params['allowedValues']);
       return {
-        message: `${key === '' ? 'x-funcatron' : key} ${described?.message ?? 'is not valid'}`,
+        message: `${named === '' ? 'x-funcatron' : named} ${described?.message ?? 'is not valid'}`,
         pointer: described?.pointer ?? at,
+        ...(nearest === undefined ? {} : { hint: `Did you mean ${nearest}?` }),
       };
     });
     return { value: isObject(copy) ? copy : {}, problems };
   };
+}
+
+function nearestOf(value: unknown, allowed: unknown): string | undefined {
+  if (typeof value !== 'string' || !Array.isArray(allowed)) return undefined;
+  const words = allowed.filter((word): word is string => typeof word === 'string');
+  return nearestWord(value, words);
 }
 
 function keysOf(schema: unknown): readonly string[] {

@@ -124,11 +124,11 @@ describe('core/bundle/read-manifest', () => {
       problems.map(({ message, hint }) => [message, hint]),
       [
         ['postgre is not a type of service', 'Did you mean postgres?'],
-        ['service db: poolMx is not a key of x-funcatron', 'Did you mean poolMax?'],
+        ['service db: poolMx is not a key of this type', 'Did you mean poolMax?'],
+        ['service db: url.secret is required', undefined],
+        ['service db: secrt is not a key of this type', 'Did you mean secret?'],
         ['service db: url is required', undefined],
-        ['service db: secrt is not a key of x-funcatron', 'Did you mean secret?'],
-        ['service db: url is required', undefined],
-        ['service kv: url is not a key of x-funcatron', 'swagger/funcatron.schema.json lists every key.'],
+        ['service kv: url is not a key of this type', 'swagger/funcatron.schema.json lists every key.'],
       ],
     );
   });
@@ -143,6 +143,10 @@ describe('core/bundle/read-manifest', () => {
     assert.deepEqual(problemsOf({ runtime: 'node', state: 'fresh' }), [
       '/x-funcatron/state state fresh is not to be had from runtime node: its program is loaded once',
     ]);
+    assert.deepEqual(problemsOf({ runtime: 'python', isolation: 'strict' }), [
+      '/x-funcatron/isolation isolation strict is not to be had from runtime python: it has the rights of the runner',
+    ]);
+    assert.equal(problemsOf({ runtime: 'pyton', services: { kv: { type: 'kv' } } }).length, 1);
   });
 
   it('takes the permissions of a node bundle, and denies what is not declared', () => {
@@ -184,7 +188,9 @@ describe('core/bundle/read-manifest', () => {
     );
     assert.deepEqual(problemsOf('yes'), ['/x-funcatron x-funcatron must be object']);
     assert.deepEqual(problemsOf({ services: { 'not a name': { type: 'kv' } } }).length, 1);
-    assert.deepEqual(problemsOf({ services: { kv: {} } }), ['/x-funcatron/services/kv/type services.kv is required']);
+    assert.deepEqual(problemsOf({ services: { kv: {} } }), [
+      '/x-funcatron/services/kv/type services.kv.type is required',
+    ]);
   });
 
   it('asks for a name where the title has nothing a name can be made of', () => {

@@ -87,7 +87,12 @@ describe('tron management API', () => {
 
     it('are refused when a file is missing or does not belong, every one named', async () => {
       assert.match(await refused(await archiveOf({ 'bundle.js': '' })), /INVALID_BUNDLE: .*funcatron.json is missing/);
-      const document = JSON.stringify({ openapi: '3.1.0', info: { title: 'x', version: '1' }, paths: {} });
+      const get = { operationId: 'get', responses: { '200': { description: 'ok' } } };
+      const document = JSON.stringify({
+        openapi: '3.1.0',
+        info: { title: 'x', version: '1' },
+        paths: { '/': { get } },
+      });
       const { json } = await tron.call('POST', '/v1/bundles', {
         body: await archiveOf({ 'funcatron.json': document, 'README.md': '' }),
       });

@@ -12,6 +12,7 @@ import { createBootstrap, createRealm, type Realm } from '../../runner/isolate/h
 import type { Worker } from '../../runner/isolate/isolate.ts';
 import { createProcessIsolate } from '../../runner/isolate/process.ts';
 import { median, root } from '../processes.ts';
+import { repeat } from '../repeat.ts';
 
 export interface IsolateResult {
   /** Calls a second of one worker, batches of `BATCH`, a few of them on their way. */
@@ -214,17 +215,4 @@ function openEcho(): Echo {
       await exit;
     },
   };
-}
-
-/** The median of what one takes, in ms. */
-async function repeat(seconds: number, once: () => Promise<void>): Promise<number> {
-  const samples: number[] = [];
-  for (let warm = 0; warm < 500; warm++) await once();
-  const end = performance.now() + seconds * 1_000;
-  while (performance.now() < end) {
-    const start = performance.now();
-    await once();
-    samples.push(performance.now() - start);
-  }
-  return median(samples);
 }

@@ -8,6 +8,7 @@ import { createProcessIsolate } from '../../runner/isolate/process.ts';
 import { benchArchive, openCluster } from '../cluster.ts';
 import { BODY, load } from '../load.ts';
 import { median, root, start } from '../processes.ts';
+import { repeat } from '../repeat.ts';
 import { startBare } from './throughput.ts';
 
 export interface SingleResult {
@@ -126,16 +127,4 @@ async function isolateRoundTripMs(seconds: number): Promise<number> {
   } finally {
     await worker.close();
   }
-}
-
-async function repeat(seconds: number, once: () => Promise<void>): Promise<number> {
-  const samples: number[] = [];
-  for (let warm = 0; warm < 500; warm++) await once();
-  const end = performance.now() + seconds * 1_000;
-  while (performance.now() < end) {
-    const start = performance.now();
-    await once();
-    samples.push(performance.now() - start);
-  }
-  return median(samples);
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { CONFIG, type ConfigKey } from '../core/config.ts';
 import type { Role } from './cluster.ts';
+import { prepareWorkers } from './installation.ts';
 import { addSettings, readSettings } from './settings.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -24,6 +25,7 @@ export function registerRoles(program: Command, terminal: Terminal): void {
 
 async function runRole(role: Role, options: Readonly<Record<string, unknown>>, terminal: Terminal): Promise<void> {
   const config = readSettings(options);
+  if (role === 'runner') await prepareWorkers(terminal);
   const [{ openRole }, { serveUntilSignal }] = await Promise.all([import('./cluster.ts'), import('./serve.ts')]);
   const opened = await openRole(role, config);
   if (opened.url !== undefined) terminal.out(opened.url);

@@ -5,7 +5,7 @@ import type { Routes } from './answers.ts';
 import { openClient, tokenFile, type TronClient } from './client.ts';
 import type { Cluster } from './cluster.ts';
 import { printFailure } from './failure.ts';
-import { packageRoot, sampleNames } from './installation.ts';
+import { packageRoot, prepareWorkers, sampleNames } from './installation.ts';
 import { SERVER_SETTINGS } from './roles.ts';
 import { addSettings, readSettings } from './settings.ts';
 import type { Terminal } from './terminal.ts';
@@ -34,6 +34,7 @@ async function up(
   const config = isLoopback(given.host)
     ? readSettings(options, { ...quiet, runtimes: CONFIG.runtimes.someOf.join(',') })
     : given;
+  await prepareWorkers(terminal);
   const [{ openCluster }, { serveUntilSignal }] = await Promise.all([import('./cluster.ts'), import('./serve.ts')]);
   const cluster = await openCluster(config);
   let isStopping = false;

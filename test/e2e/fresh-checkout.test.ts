@@ -30,11 +30,27 @@ describe('a fresh checkout', function () {
 
   after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
 
-  it('answers calls after npm start alone, and ends cleanly on Ctrl-C', async () => {
+  it('says what to run while nothing is installed', () => {
+    const { status, stderr } = spawnSync(process.execPath, ['bin/funcatron', 'up'], { cwd: folder, encoding: 'utf8' });
+    assert.equal(status, 1);
+    assert.equal(
+      stderr,
+      `error: cannot load funcatron: Cannot find package 'commander'\n  → run \`npm ci\` in ${folder}\n`,
+    );
+  });
+
+  it('answers calls after npm start alone, and ends cleanly on Ctrl-C', () => answers('npm', ['start', '--']));
+
+  it('builds what workers need when it is started without npm', async () => {
+    rmSync(join(folder, 'dist'), { recursive: true });
+    await answers('bin/funcatron', ['up', '--data', join(folder, 'other')]);
+  });
+
+  async function answers(command: string, first: readonly string[]): Promise<void> {
     const port = await freePort();
-    const args = ['start', '--', '--http-port', String(port), '--tron-port', '0'];
+    const args = [...first, '--http-port', String(port), '--tron-port', '0'];
     const env = { PATH: ownPath(), HOME: process.env['HOME'] };
-    const up = spawn('npm', args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const up = spawn(command, args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
     let output = '';
     for (const stream of [up.stdout, up.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => (output = (output + text).slice(-10_000)));
@@ -44,7 +60,7 @@ describe('a fresh checkout', function () {
       await until(
         'the sample answers',
         async () => {
-          if (up.exitCode !== null) throw new Error(`npm start ended with ${up.exitCode}:\n${output}`);
+          if (up.exitCode !== null) throw new Error(`${command} ended with ${up.exitCode}:\n${output}`);
           return (await outcomeOf(`http://127.0.0.1:${port}/hello/world`)) === '200';
         },
         240_000,
@@ -56,7 +72,7 @@ describe('a fresh checkout', function () {
     // npm passes the signal on and then ends by it itself; what it started says how it went.
     await ended;
     assert.match(output, /\bstopped\b/);
-  });
+  }
 
   it('runs the unit tests of a part with npm test, on the Node it brought', () => {
     const env = { PATH: ownPath(), HOME: process.env['HOME'], FUNCATRON_TEST_INSTALL: '0' };

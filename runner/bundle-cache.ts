@@ -1,22 +1,27 @@
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { deflate } from 'node:zlib';
 import { readArchive } from '../core/bundle/archive.ts';
 import type { BundleRecord } from '../core/bundle/manifest.ts';
 import type { Repository } from '../core/bundle/repository.ts';
 import { FuncatronError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { type CodeCache, openCodeCache } from './code-cache.ts';
+import { type CodeCache, createCodeCache } from './code-cache.ts';
 import { layFiles } from './runtimes/folder.ts';
 
-/** Revisions kept on disk: those used last. */
+/** Revisions kept on disk beside those that are held: those used last. */
 const KEPT = 64;
+
+const deflated = promisify(deflate);
 
 /** What a runner needs of a bundle. */
 export interface LoadedBundle {
   readonly record: BundleRecord;
   /** Empty for a bundle of programs. */
   readonly source: string;
-  readonly sourceMap: string | undefined;
+  /** Deflated: three times the source otherwise, and read at an error only. */
+  readonly sourceMap: Buffer | undefined;
   /** Of `source`; absent for a bundle of programs. */
   readonly codeCache?: CodeCache;
   /** Where the files of a bundle of programs lie, for these to read. */
@@ -26,6 +31,8 @@ export interface LoadedBundle {
 export interface BundleCacheOptions {
   readonly folder: string;
   readonly repository: Pick<Repository, 'archive'>;
+  /** Digests that are in use, however many: they stay on the disk. */
+  held(): ReadonlySet<string>;
   readonly log: Log;
 }
 
@@ -41,11 +48,12 @@ export async function loadBundle(options: BundleCacheOptions, digest: string): P
   if (source === undefined) {
     throw new FuncatronError('INVALID_BUNDLE', `the archive ${digest} holds no bundle.js`);
   }
+  const map = found.files.get('bundle.js.map');
   return {
     record: found.record,
     source: source.toString(),
-    sourceMap: found.files.get('bundle.js.map')?.toString(),
-    codeCache: await openCodeCache(join(options.folder, digest), options.log),
+    sourceMap: map === undefined ? undefined : await deflated(map),
+    codeCache: createCodeCache(join(options.folder, digest), options.log),
   };
 }
 
@@ -83,7 +91,7 @@ async function fromStore(options: BundleCacheOptions, digest: string): Promise<F
     throw new FuncatronError('NOT_FOUND', `the store holds no bundle with digest ${digest}`);
   }
   try {
-    await keep(options.folder, digest, stored.record, stored.packed);
+    await keep(options, digest, stored.record, stored.packed);
   } catch (error) {
     options.log.warn(
       { err: error, folder: options.folder },
@@ -94,7 +102,13 @@ async function fromStore(options: BundleCacheOptions, digest: string): Promise<F
 }
 
 /** Written beside and renamed, so that a folder under its digest is always whole. */
-async function keep(dir: string, digest: string, record: BundleRecord, packed: Buffer): Promise<void> {
+async function keep(
+  options: BundleCacheOptions,
+  digest: string,
+  record: BundleRecord,
+  packed: Buffer,
+): Promise<void> {
+  const { folder: dir } = options;
   const fresh = join(dir, `${digest}.${process.pid}.new`);
   await mkdir(fresh, { recursive: true, mode: 0o700 });
   await writeFile(join(fresh, 'record.json'), JSON.stringify(record));
@@ -107,11 +121,11 @@ async function keep(dir: string, digest: string, record: BundleRecord, packed: B
     await rm(fresh, { recursive: true, force: true });
     if (!['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   }
-  await forgetOldest(dir);
+  await forgetOldest(dir, options.held());
 }
 
-async function forgetOldest(dir: string): Promise<void> {
-  const names = (await readdir(dir)).filter((name) => /^[0-9a-f]{64}$/.test(name));
+async function forgetOldest(dir: string, held: ReadonlySet<string>): Promise<void> {
+  const names = (await readdir(dir)).filter((name) => /^[0-9a-f]{64}$/.test(name) && !held.has(name));
   if (names.length <= KEPT) return;
   const aged = await Promise.all(names.map(async (name) => ({ name, usedAt: (await stat(join(dir, name))).mtimeMs })));
   aged.sort((a, b) => a.usedAt - b.usedAt);

@@ -6,24 +6,30 @@ import type { Log } from '../core/log.ts';
 const FILE = `bundle.${process.versions.v8}.${process.arch}.cache`;
 
 /**
- * V8's code cache of one bundle's text, so that its next worker does not compile again what an earlier one has: kept in
- * memory, and beside the bundle on the disk. It comes from a worker, a stranger, and goes to workers of the same digest
+ * V8's code cache of one bundle's text, so that its next worker does not compile again what an earlier one has: kept
+ * beside the bundle on the disk, and in memory only where the disk does not take it: most bundles are idle. It comes from a worker, a stranger, and goes to workers of the same digest
  * only. V8 refuses one that is damaged or not its own, which costs time and nothing else.
  */
 export class CodeCache {
   readonly #file: string;
   readonly #log: Log;
+  /** While it is not on the disk. */
   #bytes: Buffer | undefined;
   #isKept = false;
 
-  constructor(file: string, bytes: Buffer | undefined, log: Log) {
+  constructor(file: string, log: Log) {
     this.#file = file;
-    this.#bytes = bytes;
     this.#log = log;
   }
 
-  get bytes(): Buffer | undefined {
-    return this.#bytes;
+  /** For one worker; undefined when there is none yet, or none that can be read: that worker makes one. */
+  async read(): Promise<Buffer | undefined> {
+    if (this.#bytes !== undefined) return this.#bytes;
+    try {
+      return await readFile(this.#file);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Takes what a worker has made. The first one counts: whoever has a cache makes none, unless V8 refused the one on the disk. */
@@ -41,20 +47,14 @@ export class CodeCache {
       const fresh = `${this.#file}.${process.pid}.new`;
       await writeFile(fresh, bytes, { mode: 0o600 });
       await rename(fresh, this.#file);
+      this.#bytes = undefined;
     } catch (error) {
-      this.#log.debug({ err: error, file: this.#file }, 'cannot keep a code cache on disk; the next start is slower');
+      this.#log.debug({ err: error, file: this.#file }, 'cannot keep a code cache on disk; it stays in memory');
     }
   }
 }
 
 /** The code cache of the bundle in this folder, with what earlier runs have left there. */
-export async function openCodeCache(folder: string, log: Log): Promise<CodeCache> {
-  const file = join(folder, FILE);
-  let bytes: Buffer | undefined;
-  try {
-    bytes = await readFile(file);
-  } catch {
-    // None yet, or none that can be read: the first worker makes one.
-  }
-  return new CodeCache(file, bytes, log);
+export function createCodeCache(folder: string, log: Log): CodeCache {
+  return new CodeCache(join(folder, FILE), log);
 }

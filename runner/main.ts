@@ -69,7 +69,12 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const logs = stack.push('logs', new LogShipper(broker, log));
   const cancelled = new CancelledIds();
   const budget = new WorkerBudget(config.maxWorkers);
-  const cache = { folder: join(folder, 'bundles'), repository: createRepository(store), log };
+  const cache = {
+    folder: join(folder, 'bundles'),
+    repository: createRepository(store),
+    log,
+    held: () => new Set(agent.held.map(({ digest }) => digest)),
+  };
   const policy = fetchPolicyOf(config);
   const secretsDir = config.secretsDir === '' ? join(config.dataDir, 'secrets') : config.secretsDir;
   const kinds = stack.push(

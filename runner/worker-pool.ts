@@ -198,16 +198,14 @@ export class WorkerPool implements Closable, Lender {
     const worker = new HostedWorker(spec.concurrency, (late) => events.onDeadline(late));
     this.#workers.add(worker);
     try {
-      worker.isolate = await kind.start(
-        codeCache?.bytes === undefined ? spec : { ...spec, codeCache: codeCache.bytes },
-        {
-          onReplies: (tag, envelope) => events.onReplies(worker, tag, envelope),
-          onLog: (line) => events.onLog(line),
-          onOperation: (request, signal) => events.onOperation(request, signal),
-          onCodeCache: (cache) => codeCache?.keep(cache),
-          onExit: (exit) => this.#onExit(worker, exit),
-        },
-      );
+      const cached = await codeCache?.read();
+      worker.isolate = await kind.start(cached === undefined ? spec : { ...spec, codeCache: cached }, {
+        onReplies: (tag, envelope) => events.onReplies(worker, tag, envelope),
+        onLog: (line) => events.onLog(line),
+        onOperation: (request, signal) => events.onOperation(request, signal),
+        onCodeCache: (cache) => codeCache?.keep(cache),
+        onExit: (exit) => this.#onExit(worker, exit),
+      });
     } catch (error) {
       this.#forget(worker);
       throw error;

@@ -30,8 +30,8 @@ export interface WorkerSpec {
   readonly folder?: string;
   /** `x-funcatron.entry`: a file of `folder`, or a command line that runs in it. */
   readonly entry?: string;
-  /** Text of `bundle.js.map`, for positions in errors. */
-  readonly sourceMap?: string;
+  /** `bundle.js.map`, deflated, for positions in errors. */
+  readonly sourceMap?: Buffer;
   /** By operation index. */
   readonly operations: readonly WorkerOperation[];
   readonly config: Readonly<Record<string, unknown>>;

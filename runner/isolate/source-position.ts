@@ -1,4 +1,5 @@
 import { SourceMap } from 'node:module';
+import { inflateSync } from 'node:zlib';
 import { BUNDLE_FILE } from './bridge.ts';
 
 /** Positions in `bundle.js`, as stacks give them, said in the author's own files. */
@@ -6,13 +7,13 @@ export type MapPositions = (stack: string) => string;
 
 const POSITION = new RegExp(`${BUNDLE_FILE.replace('.', '\\.')}:(\\d{1,9}):(\\d{1,9})`, 'g');
 /** Longest map that is read: beyond it, positions stay as they are. */
-const MAP_CHARS = 16 * 1024 * 1024;
+const MAP_BYTES = 16 * 1024 * 1024;
 
 /**
  * Replaces every `bundle.js:LINE:COLUMN` of a text by `src/orders.ts:LINE:COLUMN` where the map knows it.
- * The map comes with the bundle and is read at the first error only; one that is no map changes nothing.
+ * The map comes with the bundle, deflated, and is read at the first error only; one that is no map changes nothing.
  */
-export function createPositionMapper(sourceMap: string | undefined): MapPositions {
+export function createPositionMapper(sourceMap: Buffer | undefined): MapPositions {
   let map: SourceMap | undefined;
   let isRead = false;
   return (stack) => {
@@ -28,10 +29,10 @@ export function createPositionMapper(sourceMap: string | undefined): MapPosition
   };
 }
 
-function readMap(text: string | undefined): SourceMap | undefined {
-  if (text === undefined || text.length > MAP_CHARS) return undefined;
+function readMap(deflated: Buffer | undefined): SourceMap | undefined {
+  if (deflated === undefined) return undefined;
   try {
-    return new SourceMap(JSON.parse(text));
+    return new SourceMap(JSON.parse(inflateSync(deflated, { maxOutputLength: MAP_BYTES }).toString()));
   } catch {
     return undefined;
   }

@@ -30,7 +30,8 @@ export interface Bundle {
   readonly revisions: readonly Revision[];
   readonly workers?: { readonly min: number; readonly max: number };
   readonly lastChange?: { readonly kind?: string; readonly error?: { readonly message: string } };
-  readonly failures?: readonly Failure[];
+  readonly runners?: readonly Holder[];
+  readonly failures?: readonly Holder[];
   /** Events that may run for hours and run now; `since` is ISO 8601. */
   readonly events?: readonly {
     readonly runner: string;
@@ -41,11 +42,15 @@ export interface Bundle {
   readonly operations?: readonly Operation[];
 }
 
-/** A runner that cannot run a revision. Times are ISO 8601. */
-export interface Failure {
+/** What a runner has of a bundle. Times are ISO 8601. */
+export interface Holder {
   readonly runner: string;
   readonly revision: string;
-  readonly state: 'failed';
+  readonly state: 'loading' | 'ready' | 'failed';
+  readonly workers: number;
+  readonly bounds?: { readonly min: number; readonly max: number };
+  readonly restarts?: number;
+  readonly inFlight: number;
   readonly error?: { readonly code: string; readonly message: string; readonly hint?: string };
   readonly since?: string;
   readonly retryAt?: string;

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { FuncatronError } from '../core/errors.ts';
-import type { Bundle, Failure, Operation } from './answers.ts';
+import type { Bundle, Holder, Operation } from './answers.ts';
 import { openClient } from './client.ts';
 import { addSettings, CLIENT_SETTINGS, readSettings } from './settings.ts';
 import { formatTable, type Terminal, withProgress } from './terminal.ts';
@@ -77,7 +77,7 @@ async function describe(name: string, options: Options, terminal: Terminal): Pro
     terminal.out(JSON.stringify(found, null, 2));
     return;
   }
-  const { live, workers, lastChange, revisions, failures = [], events = [], operations = [] } = found;
+  const { live, workers, lastChange, revisions, runners = [], failures = [], events = [], operations = [] } = found;
   terminal.out(`bundle    ${found.bundle}`);
   terminal.out(`live      ${formatWeights(live)}`);
   for (const { revision, runners, ready, weight } of revisions) {
@@ -90,7 +90,28 @@ async function describe(name: string, options: Options, terminal: Terminal): Pro
   if (workers !== undefined) terminal.out(`workers   ${workers.min} to ${workers.max} per runner`);
   if (lastChange?.error !== undefined) terminal.out(`failed    ${lastChange.error.message}`);
   terminal.out(`revisions ${revisions.length}`);
+  const rows = runners.map((holder) => [
+    '  ' + holder.runner,
+    holder.revision,
+    stateOfHolder(holder),
+    ...countsOf(holder),
+  ]);
+  const table = formatTable(['  runner', 'revision', 'state', 'workers', 'min', 'max', 'restarts', 'calls'], rows);
+  if (table !== '') terminal.out(table);
   printOperations(operations, terminal);
+  if (failures.length > 0 || lastChange?.error !== undefined || runners.some(({ restarts = 0 }) => restarts > 0)) {
+    terminal.say(`next:  funcatron logs ${found.bundle}     (how its workers died, and what its code wrote)`);
+  }
+}
+
+function stateOfHolder({ state, workers, bounds, retryAt }: Holder): string {
+  if (state === 'failed') return retryAt === undefined ? 'failed' : 'quarantine';
+  if (state === 'loading' || workers > 0) return state;
+  return bounds?.min === 0 ? 'scaled to zero' : 'starting';
+}
+
+function countsOf({ workers, bounds, restarts, inFlight }: Holder): readonly string[] {
+  return [workers, bounds?.min ?? '-', bounds?.max ?? '-', restarts ?? '-', inFlight].map(String);
 }
 
 async function remove(name: string, options: Options, terminal: Terminal): Promise<void> {
@@ -118,7 +139,7 @@ async function confirm(what: string, terminal: Terminal): Promise<void> {
 }
 
 /** `failed: 3f9c0a12be77 on r1 since …: FUNC_CRASHED the worker died (memory); next try …`. */
-function formatFailure({ runner, revision, error, since, retryAt }: Failure): string {
+function formatFailure({ runner, revision, error, since, retryAt }: Holder): string {
   const from = since === undefined ? '' : ` since ${since}`;
   const why = error === undefined ? '' : `: ${error.code} ${error.message}`;
   const next = retryAt === undefined ? '' : `; next try ${retryAt}`;

@@ -130,6 +130,8 @@ export class Revision implements Closable {
       revision: this.revision,
       state: this.state,
       workers: this.workers,
+      ...(this.#opened === undefined ? {} : { bounds: this.#boundsOf(this.#opened.record) }),
+      restarts: this.restarts,
       inFlight: this.inFlight,
       ...(error === undefined ? {} : { error: errorOf(error) }),
       ...(quarantine === undefined ? {} : { since: quarantine.since, retryAt: quarantine.retryAt }),
@@ -188,7 +190,7 @@ export class Revision implements Closable {
   #createDispatch(bundle: LoadedBundle, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
     const { record, codeCache } = bundle;
     const { broker, replies, cancelled, clock, kinds, slotTimeoutMs, budget, wheel } = this.#context;
-    const workers = this.#workers ?? record.manifest.workers;
+    const bounds = this.#boundsOf(record);
     return new Dispatch({
       broker,
       queue: this.#queue,
@@ -201,8 +203,8 @@ export class Revision implements Closable {
         kind: services.vends ? withScopes(kinds.of(record.manifest), services) : kinds.of(record.manifest),
         spec,
         codeCache,
-        workersMax: Math.max(1, workers.max),
-        workersMin: workers.min,
+        workersMax: bounds.max,
+        workersMin: bounds.min,
         // Bundles deployed by an older version name none.
         idleTimeoutMs: (record.manifest.idleTimeoutS ?? 30) * 1000,
         slotTimeoutMs,
@@ -217,6 +219,11 @@ export class Revision implements Closable {
         },
       },
     });
+  }
+
+  #boundsOf({ manifest }: BundleRecord): { readonly min: number; readonly max: number } {
+    const { min, max } = this.#workers ?? manifest.workers;
+    return { min, max: Math.max(1, max) };
   }
 
   async #declare(): Promise<void> {

@@ -137,7 +137,10 @@ export class WorkerPool implements Closable, Lender {
       this.#options.log.warn({ err: error }, 'worker did not start');
       const failure = toFuncatronError(error);
       // A runner that is full says nothing about the bundle.
-      if (failure.code !== 'OVERLOADED') this.#countCrash(false);
+      if (failure.code !== 'OVERLOADED') {
+        this.#countCrash(false);
+        this.#tellAuthor(failure);
+      }
       this.#replace(failure);
     }
   }
@@ -227,14 +230,21 @@ export class WorkerPool implements Closable, Lender {
     this.#forget(worker);
     if (exit.reason !== 'closed' && wasReady && !this.#stop.signal.aborted) {
       this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');
+      const failure = new FuncatronError('FUNC_CRASHED', `the worker died (${exit.reason}): ${exit.detail}`);
       const isSteady = performance.now() - worker.startedAt > STEADY_MS || (worker.hasAnswered && calls.length > 0);
       this.#countCrash(isSteady);
       this.restarts++;
-      this.#replace(new FuncatronError('FUNC_CRASHED', `the worker died (${exit.reason}): ${exit.detail}`));
+      this.#tellAuthor(failure);
+      this.#replace(failure);
     }
     // It served and went in peace: what was before it is over.
     if (exit.reason === 'closed' && worker.hasAnswered) this.#crashes = 0;
     this.#events.onGone(worker, calls, exit);
+  }
+
+  /** The runner's own log is the operator's; a bundle's author reads that of the bundle. */
+  #tellAuthor({ message }: FuncatronError): void {
+    this.#events.onLog({ time: Date.now(), level: 'error', message });
   }
 
   #countCrash(beginsAnew: boolean): void {

@@ -13,16 +13,7 @@ import type { BundleEntry, Weights } from './bundle-entry.ts';
 import { findBundle, readRegistry, requireBundle, requireRevision, type RegistryState } from './registry.ts';
 import type { Replies } from './replies.ts';
 import { receiveUpload } from './upload.ts';
-import {
-  isShort,
-  viewBundle,
-  viewEvents,
-  viewFailures,
-  viewFrontend,
-  viewOperations,
-  viewRoutes,
-  viewRunner,
-} from './views.ts';
+import { viewBundle, viewEvents, viewFrontend, viewHolders, viewOperations, viewRoutes, viewRunner } from './views.ts';
 
 export interface EndpointOptions {
   readonly store: Store;
@@ -135,15 +126,16 @@ export function createEndpoints(options: EndpointOptions): Readonly<Record<strin
         const bundle = requireBundle(state, nameOf(params));
         const newest = (await liveRecords(bundle)).at(-1);
         const operations = newest === undefined ? {} : { operations: viewOperations(newest.api) };
-        // Only the leader has the reports: it is asked where they have something to say.
-        const hasEvents = newest?.api.operations.some(({ http }) => !http) === true;
-        const runners = hasEvents || isShort(bundle, snapshot) ? await knownRunners() : [];
-        const failures = isShort(bundle, snapshot) ? viewFailures(bundle, runners) : [];
-        const events = viewEvents(bundle, runners);
+        // Only the leader has the reports.
+        const known = await knownRunners();
+        const runners = viewHolders(bundle, known);
+        const failures = runners.filter(({ state: held }) => held === 'failed');
+        const events = viewEvents(bundle, known);
         return {
           status: 200,
           json: {
             ...viewBundle(bundle, snapshot),
+            ...(runners.length === 0 ? {} : { runners }),
             ...(failures.length === 0 ? {} : { failures }),
             ...(events.length === 0 ? {} : { events }),
             ...operations,

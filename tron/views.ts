@@ -36,21 +36,19 @@ export function viewBundle(bundle: BundleEntry, snapshot: Snapshot | undefined):
   };
 }
 
-/** Whether some runner that should have a revision of the bundle ready does not. */
-export function isShort(bundle: BundleEntry, snapshot: Snapshot | undefined): boolean {
-  const state = snapshot?.bundles.find(({ name }) => name === bundle.name);
-  return state?.revisions.some(({ runners, ready }) => ready < runners.length) === true;
-}
-
-/** Which runners cannot run a revision of the bundle, why, since when, and when they try again. */
-export function viewFailures(bundle: BundleEntry, runners: readonly RunnerReport[]): readonly View[] {
+/** What each runner has of the bundle: its workers, and where it cannot run it why, since when, and when it tries again. */
+export function viewHolders(bundle: Pick<BundleEntry, 'name'>, runners: readonly RunnerReport[]): readonly View[] {
   return runners.flatMap(({ id, revisions }) =>
     revisions
-      .filter((held) => held.bundle === bundle.name && held.state === 'failed')
-      .map(({ revision, error, since, retryAt }) => ({
+      .filter((held) => held.bundle === bundle.name)
+      .map(({ revision, state, workers, bounds, restarts, inFlight, error, since, retryAt }) => ({
         runner: id,
         revision,
-        state: 'failed',
+        state,
+        workers,
+        ...(bounds === undefined ? {} : { bounds }),
+        ...(restarts === undefined ? {} : { restarts }),
+        inFlight,
         ...(error === undefined ? {} : { error }),
         ...(since === undefined ? {} : { since: iso(since) }),
         ...(retryAt === undefined ? {} : { retryAt: iso(retryAt) }),

@@ -78,7 +78,12 @@ export interface HeldRevision {
   readonly bundle: string;
   readonly revision: string;
   readonly state: 'loading' | 'ready' | 'failed';
+  /** Workers that take calls. */
   readonly workers: number;
+  /** How many there may be, as `scale` or the manifest says; absent until it is loaded, and from older runners. */
+  readonly bounds?: { readonly min: number; readonly max: number };
+  /** Workers that took the place of one that died or was retired, since it was loaded; absent from older runners. */
+  readonly restarts?: number;
   readonly inFlight: number;
   /** Events that may run for hours and run now, and unix ms when the oldest of them started; absent = none. */
   readonly events?: { readonly running: number; readonly since: number };

@@ -100,6 +100,8 @@ function isHeldRevision(value: unknown): boolean {
     (value['state'] === 'loading' || value['state'] === 'ready' || value['state'] === 'failed') &&
     isCount(value['workers']) &&
     isCount(value['inFlight']) &&
+    (value['bounds'] === undefined || isWorkers(value['bounds'])) &&
+    (value['restarts'] === undefined || isCount(value['restarts'])) &&
     (value['events'] === undefined || isRunningEvents(value['events'])) &&
     (value['since'] === undefined || isTime(value['since'])) &&
     (value['retryAt'] === undefined || isTime(value['retryAt'])) &&

@@ -139,10 +139,25 @@ paths: { /run: { get: { operationId: run, responses: { '200': { description: ok 
     assert.ok(Date.parse(failure.retryAt ?? '') > Date.parse(failure.since ?? ''));
     await until(
       'a person is told too',
-      async () => /state +failed: .*next try/.test((await cli('describe', 'shop')).stdout),
+      async () => {
+        const { stdout, stderr } = await cli('describe', 'shop');
+        return (
+          /state +failed: .*next try/.test(stdout) &&
+          / quarantine +0 /.test(stdout) &&
+          /funcatron logs shop/.test(stderr)
+        );
+      },
       60_000,
     );
+    const logs = await cli('logs', 'shop');
+    assert.match(logs.stdout, /error shop +the worker died \(memory\)/);
     await deploy(`exports.run = () => 'well'`);
     await until('all is well', async () => (await describe_()).failures === undefined, 30_000);
+    const live = Object.keys((await describe_()).live);
+    await until('its worker is counted', async () => {
+      const { runners = [] } = await describe_();
+      const held = runners.find(({ revision }) => revision === live[0]);
+      return held?.workers === 1 && held.bounds?.max === 2 && held.restarts === 0;
+    });
   });
 });

@@ -5,7 +5,7 @@ import type { FrontendReport, RunnerReport } from '../../../core/wire/control.ts
 import { parseReport, parseSnapshot } from '../../../core/wire/read-control.ts';
 import { desiredBundles } from '../../../tron/desired.ts';
 import { EMPTY_REGISTRY } from '../../../tron/registry.ts';
-import { viewFrontend, viewRunner } from '../../../tron/views.ts';
+import { viewFrontend, viewHolders, viewRunner } from '../../../tron/views.ts';
 import { snapshotOf, testBundle } from '../../helpers/live-bundle.ts';
 
 const base = { v: 1, version: '0', hostname: 'h', pid: 1, startedAt: 0, sentAt: 0, epoch: '1.1', stopping: false };
@@ -13,7 +13,20 @@ const runner = {
   ...base,
   id: 'r1',
   role: 'runner',
-  revisions: [{ bundle: 'orders', revision: 'aaaaaaaaaaaa', state: 'ready', workers: 1, inFlight: 0 }],
+  revisions: [
+    {
+      bundle: 'orders',
+      revision: 'aaaaaaaaaaaa',
+      state: 'failed',
+      workers: 1,
+      bounds: { min: 0, max: 2 },
+      restarts: 3,
+      inFlight: 0,
+      error: { code: 'FUNC_CRASHED', message: 'it died' },
+      since: 1,
+      retryAt: 2,
+    },
+  ],
 } as RunnerReport;
 const frontend = { ...base, id: 'f1', role: 'frontend', url: '', inFlight: { a: 1 }, failures: {} } as FrontendReport;
 const snapshot = snapshotOf('1.1', testBundle({ operations: [], host: 'shop.test' }));
@@ -53,6 +66,7 @@ describe('core/wire/read-control', () => {
         if (report?.role === 'runner') {
           desiredBundles(EMPTY_REGISTRY, [report]);
           viewRunner({ ...report, silentMs: 0 });
+          viewHolders({ name: 'orders' }, [report]);
         } else if (report?.role === 'frontend') {
           viewFrontend({ ...report, silentMs: 0 });
         }

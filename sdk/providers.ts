@@ -26,13 +26,30 @@ export interface MiddlewareProvider extends Ordered {
   wrap(func: Func, operation: OperationInfo): Func;
 }
 
-/** Makes what `context.services.<name>` is, for services of a type of one's own. */
-export interface ServiceProvider<Service = unknown> extends Ordered {
+/**
+ * Makes what `context.services.<name>` is, for services of a type of one's own.
+ *
+ * With `vend`, each call has something of the service for itself (a transaction, a lock, a buffer), which `release` keeps
+ * when the call succeeds and undoes when it fails, as the runner does for `postgres`.
+ */
+export interface ServiceProvider<Service = Declared, Item = Declared> extends Ordered {
   readonly kind: 'service';
   /** As in `x-funcatron.services.<name>.type`. */
   readonly type: string;
   /** Called once for each service of the type; `settings` is what the manifest says of it. */
   build(name: string, settings: Readonly<Record<string, Declared>>, setup: Setup): Service | Promise<Service>;
+  /**
+   * Called once a call, when its func first reads `context.services.<name>`, which is what it returns: the item, or a
+   * promise of one. Absent: all calls have the service itself, as `init` always does.
+   */
+  vend?(service: Service, context: Context): Item;
+  /**
+   * Called once for each item, those taken last first. `success` is true when the func has ended well and its status is
+   * below 500; the answer waits for it, and when it throws or rejects, the call gets 500 `COMMIT_FAILED`. It is false
+   * when the func threw or answered 500 and above, and at once when the deadline passes or the caller hangs up, whatever
+   * the func goes on to do. Not called when the worker dies: its memory is gone, and with it what the call had taken.
+   */
+  release?(item: Awaited<Item>, success: boolean, service: Service): void | Promise<void>;
 }
 
 /** Replaces named operations. */

@@ -7,7 +7,14 @@
 export type BundleProvider =
   | { readonly kind: 'context'; readonly order: number; readonly extend: AnyFunc }
   | { readonly kind: 'operation'; readonly order: number; readonly install: AnyFunc }
-  | { readonly kind: 'service'; readonly order: number; readonly type: string; readonly build: AnyFunc }
+  | {
+      readonly kind: 'service';
+      readonly order: number;
+      readonly type: string;
+      readonly build: AnyFunc;
+      readonly vend?: AnyFunc;
+      readonly release?: AnyFunc;
+    }
   | { readonly kind: 'middleware'; readonly order: number; readonly wrap: AnyFunc };
 
 /** What can be called; its arguments and result are the author's. */
@@ -60,8 +67,28 @@ function readProvider(provider: unknown, index: number): BundleProvider {
   if (kind === 'service' && (typeof type !== 'string' || type === '')) throw new TypeError(`${where}.type is no text`);
   const call = (provider as Record<string, unknown>)[method];
   if (typeof call !== 'function') throw new TypeError(`${where} is a ${String(kind)} provider without ${method}()`);
-  const bound = (...args: unknown[]): unknown => Reflect.apply(call, provider, args);
-  return { kind, order, type, [method]: bound } as unknown as BundleProvider;
+  const bound = bind(call as AnyFunc, provider);
+  const perCall = kind === 'service' ? readPerCall(provider, where) : {};
+  return { kind, order, type, [method]: bound, ...perCall } as unknown as BundleProvider;
+}
+
+/** `vend` and `release` of a service provider, where calls have something of the service for themselves. */
+function readPerCall(provider: object, where: string): Readonly<Record<string, AnyFunc>> {
+  const found: Record<string, AnyFunc> = {};
+  for (const name of ['vend', 'release'] as const) {
+    const value = (provider as Record<string, unknown>)[name];
+    if (value === undefined) continue;
+    if (typeof value !== 'function') throw new TypeError(`${where}.${name} is not a function`);
+    found[name] = bind(value as AnyFunc, provider);
+  }
+  if (found['release'] !== undefined && found['vend'] === undefined) {
+    throw new TypeError(`${where} has release(), but no vend() for what it would release`);
+  }
+  return found;
+}
+
+function bind(func: AnyFunc, provider: object): AnyFunc {
+  return (...args) => Reflect.apply(func, provider, args);
 }
 
 function isObject(value: unknown): value is object {

@@ -99,6 +99,7 @@ export const FAILURES = [
   'RESPONSE_TOO_LARGE',
   'COMMIT_FAILED',
   'SERVICE_BUSY',
+  'TIMEOUT',
 ] as const;
 export type Failure = (typeof FAILURES)[number];
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packBundle } from '../../core/bundle/pack.ts';
 import { FuncatronError } from '../../core/errors.ts';
-import { openProcessIsolate, WorkerStarter } from '../contract/isolate-harness.ts';
+import { newIdBytes, openProcessIsolate, WorkerStarter } from '../contract/isolate-harness.ts';
 import { RuntimeStarter } from '../contract/runtime-harness.ts';
 import { createNodeRuntime } from '../../runner/runtimes/node.ts';
 import { openEmbedded, type EmbeddedCluster } from '../helpers/embedded.ts';
@@ -50,6 +50,19 @@ describe('providers', function () {
 
     it('dispatcher and service of its own: finds funcs by path, and prices by a service of type price-list', async () => {
       assert.equal(await (await call('/items/abcd/price')).text(), '4.80 EUR');
+    });
+
+    it('service with something per call: kept when the call succeeds, undone when it fails', async () => {
+      const seats = async (): Promise<unknown> => (await call('/seats')).json();
+      const book = async (query: string): Promise<number> => (await call(`/seats?${query}`, { method: 'POST' })).status;
+      assert.equal(await book('count=2'), 204);
+      assert.deepEqual(await seats(), { free: 3, sold: 2 });
+      assert.equal(await book('count=4'), 500, 'there are only three left');
+      assert.equal(await book('count=3&then=fail'), 500);
+      assert.deepEqual(await seats(), { free: 3, sold: 2 });
+      assert.equal(await book('count=3&then=hang'), 504);
+      await until('the seats are free again', async () => ((await seats()) as { free: number }).free === 3);
+      assert.deepEqual(await seats(), { free: 3, sold: 2 });
     });
 
     it('getSwagger and getVersion: run at pack, and their result is the document of the archive', async () => {
@@ -147,6 +160,126 @@ describe('providers', function () {
       assert.match((await refusal(source, { services })).message, /service db is of type oracle/);
     });
 
+    describe('services with something per call', () => {
+      /** A ledger that writes down what is vended and released. */
+      const LEDGER = `
+        const seen = [];
+        const ledger = (type, order) => ({ kind: 'service', type, order,
+          build: (name, settings, { addEndOfLife }) => {
+            seen.push('build ' + name);
+            addEndOfLife(() => console.log('end ' + name));
+            return { name, isService: true };
+          },
+          vend: ({ name }, { callId, operationId }) => {
+            seen.push('vend ' + name);
+            return { name, operationId, hasId: typeof callId === 'string' };
+          },
+          release: ({ name }, success, service) => {
+            seen.push((success ? 'keep ' : 'undo ') + name);
+            if (service.isService !== true) throw new Error('not the service');
+            if (service.refuses) throw new Error('disk full');
+          },
+        });
+        exports.providers = [ledger('late', 7), ledger('early', 1)];
+        exports.init = ({ services }) => { if (!services.a.isService) throw new Error('init has no call') };
+        exports.seen = (event) => (event.body === 'peek' ? seen : seen.splice(0));
+        exports.good = (event, { services }) => [services.a, services.b, services.a === services.a];
+        exports.lazy = () => 'took nothing';
+        exports.throws = (event, { services }) => { services.a; services.b; throw new Error('no') };
+        exports.status = (event, { services }) => (services.a, { [Symbol.for('funcatron.reply')]: true, status: 500, headers: {} });
+        exports.found = (event, { services }) => (services.a, { [Symbol.for('funcatron.reply')]: true, status: 404, headers: {} });
+        exports.waits = (event, { services, signal }) => new Promise((resolve) => {
+          services.a;
+          signal.addEventListener('abort', () => {
+            try { services.b } catch (error) { seen.push(error.code) }
+            seen.push('aborted');
+          });
+          if (event.body === 'end') signal.addEventListener('abort', () => resolve('all the same'));
+          console.log('waits');
+        });
+      `;
+      const NAMES = ['seen', 'good', 'lazy', 'throws', 'status', 'found', 'waits'];
+      const services = { a: { type: 'late' }, b: { type: 'early' } };
+      const SEEN = 0;
+      const startLedger = async () => {
+        const worker = await workers.start(LEDGER, { services }, NAMES);
+        const run = (name: string, call = {}) => worker.call({ operation: NAMES.indexOf(name), ...call });
+        const seen = async (how = 'take') => (await worker.call({ operation: SEEN, body: JSON.stringify(how) })).json();
+        assert.deepEqual(await seen(), ['build b', 'build a'], 'the lowest order begins');
+        return { worker, run, seen };
+      };
+
+      it('are vended when they are first read, and kept in reverse when the call succeeds', async () => {
+        const { run, seen } = await startLedger();
+        const item = (name: string) => ({ name, operationId: 'good', hasId: true });
+        assert.deepEqual((await run('good')).json(), [item('a'), item('b'), true]);
+        assert.deepEqual(await seen(), ['vend a', 'vend b', 'keep b', 'keep a']);
+        await run('lazy');
+        assert.deepEqual(await seen(), []);
+        assert.equal((await run('found')).status, 404);
+        assert.deepEqual(await seen(), ['vend a', 'keep a']);
+      });
+
+      it('are undone when the func throws or answers 500', async () => {
+        const { run, seen } = await startLedger();
+        assert.equal((await run('throws')).status, 500);
+        assert.deepEqual(await seen(), ['vend a', 'vend b', 'undo b', 'undo a']);
+        assert.equal((await run('status')).status, 500);
+        assert.deepEqual(await seen(), ['vend a', 'undo a']);
+      });
+
+      it('are undone at the deadline and when the caller hangs up, though the func goes on, and no more are vended', async () => {
+        const { worker, run, seen } = await startLedger();
+        void worker.callAll([{ operation: NAMES.indexOf('waits'), deadlineMs: 50 }]).catch(() => undefined);
+        const all = ['vend a', 'CALL_ENDED', 'aborted', 'undo a'];
+        await until('it is undone', async () => ((await seen('peek')) as string[]).includes('undo a'));
+        assert.deepEqual(await seen(), all);
+        const id = newIdBytes();
+        const reply = run('waits', { id, body: '"end"' });
+        await until('it waits', () => worker.logs.filter(({ message }) => message === 'waits').length === 2);
+        worker.worker.cancel(id);
+        assert.equal(((await reply).json() as { code: string }).code, 'TIMEOUT');
+        assert.deepEqual(await seen(), all);
+      });
+
+      it('fail the call with COMMIT_FAILED when keeping them fails, and undo the others', async () => {
+        const source = LEDGER.replace('{ name, isService: true }', "{ name, isService: true, refuses: name === 'b' }");
+        const worker = await workers.start(source, { services }, NAMES);
+        const reply = await worker.call({ operation: NAMES.indexOf('good') });
+        assert.equal((reply.json() as { code: string }).code, 'COMMIT_FAILED');
+        const seen = (await worker.call({ operation: SEEN })).json() as string[];
+        assert.deepEqual(seen.slice(-2), ['keep b', 'undo a']);
+        assert.ok(worker.logs.some(({ message }) => message.includes('disk full')));
+      });
+
+      it('end in reverse of their order when the worker does', async () => {
+        const { worker } = await startLedger();
+        await worker.worker.close();
+        const ends = worker.logs.map(({ message }) => message);
+        assert.deepEqual(ends, ['end a', 'end b']);
+      });
+
+      it('may be promises: what they become is released, and nothing where they failed', async () => {
+        const worker = await workers.start(
+          `
+          const seen = [];
+          exports.providers = [{ kind: 'service', type: 'slow', build: () => ({}),
+            vend: async (service, { log }) => { await null; if (service.fails) throw new Error('none left'); return 'item'; },
+            release: async (item, success) => { await null; seen.push([item, success]); } }];
+          exports.good = async (event, { services }) => [await services.a];
+          exports.bad = async (event, { services }) => { await services.b };
+          exports.init = ({ services }) => { services.b.fails = true };
+          exports.seen = () => seen;
+        `,
+          { services: { a: { type: 'slow' }, b: { type: 'slow' } } },
+          ['good', 'bad', 'seen'],
+        );
+        assert.deepEqual((await worker.call()).json(), ['item']);
+        assert.equal((await worker.call({ operation: 1 })).status, 500);
+        assert.deepEqual((await worker.call({ operation: 2 })).json(), [['item', true]]);
+      });
+    });
+
     const malformed: readonly (readonly [string, RegExp])[] = [
       [`{}`, /`providers` is not an array/],
       [`[1]`, /providers\[0\] is not an object/],
@@ -156,6 +289,8 @@ describe('providers', function () {
       ],
       [`[{ kind: 'context', order: 'x', extend() {} }]`, /providers\[0\]\.order is not a number/],
       [`[{ kind: 'service', build() {} }]`, /providers\[0\]\.type is no text/],
+      [`[{ kind: 'service', type: 'x', build() {}, vend: 1 }]`, /providers\[0\]\.vend is not a function/],
+      [`[{ kind: 'service', type: 'x', build() {}, release() {} }]`, /has release\(\), but no vend\(\)/],
       [`[{ kind: 'middleware' }]`, /a middleware provider without wrap\(\)/],
       [`[{ kind: 'middleware', wrap() {} }]`, /a middleware lost the func of operation run/],
       [

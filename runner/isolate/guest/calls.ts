@@ -69,6 +69,10 @@ class Call implements CallSource, ContextSource {
     this.scope = undefined;
   }
 
+  get isAborted(): boolean {
+    return this.controller?.signal.aborted === true;
+  }
+
   get id(): string {
     return idText(this.#id0, this.#id1, this.#id2, this.#id3);
   }
@@ -148,12 +152,14 @@ function end(call: Call, answer: Finished): number {
   return 1;
 }
 
-/** Gives back what the call has taken, and answers it: as its func said, or with COMMIT_FAILED. */
+/** Gives back what the call has taken, and answers it: as its func said, with COMMIT_FAILED, or TIMEOUT after it was undone. */
 async function release(call: Call, scope: Scope, answer: Finished): Promise<void> {
   const { slot, operationId } = call;
   let given = answer;
   try {
-    await scope.release(isSuccess(answer));
+    if (!scope.isReleased) await scope.release(isSuccess(answer));
+    else if (isSuccess(answer))
+      given = toFailure(slot, 'TIMEOUT', `func ${operationId} was aborted, and what it did undone`);
   } catch (thrown) {
     reportThrown(`what func ${operationId} did could not be committed`, thrown, call);
     const message = `what func ${operationId} did could not be committed, and was rolled back`;
@@ -163,7 +169,7 @@ async function release(call: Call, scope: Scope, answer: Finished): Promise<void
   putReply(call.log?.addTo(given) ?? given);
 }
 
-/** See `Guest.abort`. */
+/** See `Guest.abort`. What the call has taken is undone at once: its func may never end. */
 export function abort(slot: number, why: number): void {
   const call = inFlight[slot];
   if (call === undefined) return;
@@ -173,4 +179,7 @@ export function abort(slot: number, why: number): void {
       ? new DOMException('nobody waits for this call any more', 'AbortError')
       : new DOMException('the deadline of this call has passed', 'TimeoutError'),
   );
+  call.scope?.release(false).catch((thrown: unknown) => {
+    reportThrown(`what func ${call.operationId} did could not be rolled back`, thrown, call);
+  });
 }

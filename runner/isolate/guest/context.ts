@@ -2,7 +2,7 @@ import type { LoadSpec } from '../bridge.ts';
 import { AbortController, type AbortSignal } from './abort.ts';
 import { invoke, type InvokeInput, type InvokeResult } from './invoke.ts';
 import { Logger, type LogSubject } from './log.ts';
-import { createServices, knowCalls } from './services.ts';
+import { createServices, knowCalls, type ProvidedServices } from './services.ts';
 import type { ServiceCall } from './services-call.ts';
 
 /** What every call of a worker shares, and the `context` of each. */
@@ -16,8 +16,8 @@ export class Home {
   readonly #declared: LoadSpec['services'];
   /** Of `init`, and of every call where no service has to know which call uses it. */
   services: Readonly<Record<string, unknown>>;
-  #provided: Readonly<Record<string, unknown>> = {};
-  readonly #perCall: boolean;
+  #provided: ProvidedServices = {};
+  #perCall: boolean;
   readonly state: Record<string, unknown> = {};
 
   constructor(spec: LoadSpec) {
@@ -26,18 +26,19 @@ export class Home {
     this.config = freeze(spec.config);
     this.secrets = Object.freeze({ ...spec.secrets });
     this.#declared = spec.services;
-    this.services = createServices(spec.services, undefined);
-    this.#perCall = knowCalls(spec.services);
+    this.services = createServices(spec.services, this.#provided);
+    this.#perCall = knowCalls(spec.services, this.#provided);
   }
 
   /** Adds the services that providers of the bundle made. */
-  provide(services: Readonly<Record<string, unknown>>): void {
+  provide(services: ProvidedServices): void {
     this.#provided = services;
-    this.services = createServices(this.#declared, undefined, services);
+    this.services = createServices(this.#declared, services);
+    this.#perCall = knowCalls(this.#declared, services);
   }
 
-  servicesOf(call: ServiceCall): Readonly<Record<string, unknown>> {
-    return this.#perCall ? createServices(this.#declared, call, this.#provided) : this.services;
+  servicesOf(call: ServiceCall, context: CallContext): Readonly<Record<string, unknown>> {
+    return this.#perCall ? createServices(this.#declared, this.#provided, call, context) : this.services;
   }
 }
 
@@ -128,7 +129,7 @@ export class CallContext {
     return this.#call.home.secrets;
   }
   get services(): unknown {
-    this.#services ??= this.#call.home.servicesOf(this.#call);
+    this.#services ??= this.#call.home.servicesOf(this.#call, this);
     return this.#services;
   }
   invoke(bundle: unknown, operationId: unknown, input?: InvokeInput): Promise<InvokeResult> {

@@ -4,7 +4,8 @@ import { setDeserializers } from './body.ts';
 import type { Home } from './context.ts';
 import { layered, serialized } from './provided-func.ts';
 import { Logger, reportUncaught } from './log.ts';
-import { isBuiltIn } from './services.ts';
+import type { Vendor } from './scope.ts';
+import { isBuiltIn, type ProvidedService } from './services.ts';
 
 /** What the providers of a bundle make of it. A bundle without any never comes here: its funcs are called as they are. */
 
@@ -87,15 +88,43 @@ function needFunc(value: unknown, what: string, { operationId }: OperationInfo):
   throw new TypeError(`${what} operation ${operationId}`);
 }
 
-/** The services of types of the bundle's own; the provider of the highest order makes them. */
-async function buildServices({ providers, spec }: ProvidersOptions, setup: object): Promise<Record<string, unknown>> {
-  const built: Record<string, unknown> = {};
-  for (const [name, settings] of Object.entries(spec.services)) {
-    const provider = providers.findLast((each) => each.kind === 'service' && each.type === settings.type);
-    if (provider?.kind === 'service') built[name] = await provider.build(name, settings, setup);
-    else if (!isBuiltIn(settings.type)) throw unknownService(name, settings.type);
+type OwnServiceProvider = Extract<BundleProvider, { readonly kind: 'service' }>;
+
+/** The services of types of the bundle's own: the provider of the highest order of a type makes them, the lowest begins. */
+async function buildServices(
+  { providers, spec }: ProvidersOptions,
+  setup: object,
+): Promise<Record<string, ProvidedService>> {
+  const byType = new Map<string, OwnServiceProvider>();
+  for (const provider of providers) if (provider.kind === 'service') byType.set(provider.type, provider);
+  const declared = Object.entries(spec.services);
+  for (const [name, { type }] of declared) if (!byType.has(type) && !isBuiltIn(type)) throw unknownService(name, type);
+  const built: Record<string, ProvidedService> = {};
+  for (const provider of providers) {
+    if (provider.kind !== 'service' || byType.get(provider.type) !== provider) continue;
+    for (const [name, settings] of declared) {
+      if (settings.type !== provider.type) continue;
+      const service = await provider.build(name, settings, setup);
+      built[name] = { service, vendor: vendorOf(provider, service) };
+    }
   }
   return built;
+}
+
+function vendorOf({ vend, release }: OwnServiceProvider, service: unknown): Vendor<unknown> | undefined {
+  if (vend === undefined) return undefined;
+  return {
+    vend: (_callId, context) => vend(service, context),
+    async release(vended, success) {
+      let item: unknown;
+      try {
+        item = await vended;
+      } catch {
+        return; // The func has heard of it, and there is nothing to give back.
+      }
+      await release?.(item, success, service);
+    },
+  };
 }
 
 /** Why a service cannot be had: its type is nobody's. */

@@ -10,6 +10,8 @@ export interface ServiceCall {
   scope: Scope | undefined;
   /** Its func has returned or thrown. */
   isEnded: boolean;
+  /** Its deadline has passed, or nobody waits for it any more. */
+  readonly isAborted: boolean;
 }
 
 /** The runner's own takings for a call. What the runner sees fail it undoes by itself, so only a success needs a word. */
@@ -30,10 +32,7 @@ export function ask(
   bytes?: Uint8Array,
 ): Operation {
   if (call === undefined) return begin(name, { ...args, service }, bytes);
-  if (call.isEnded) {
-    const error = new Error(`service ${service} was used after the call had ended: await it before the func returns`);
-    throw Object.assign(error, { code: 'CALL_ENDED' });
-  }
+  if (call.isEnded) throw callEnded(service);
   return begin(name, { ...args, service, deadline: call.deadline }, bytes, call.id);
 }
 
@@ -50,4 +49,19 @@ export function askScoped(
     call.scope.vend(RUNNER);
   }
   return operation;
+}
+
+/**
+ * What the call has of a service that the bundle provides itself, taken when it is first asked for.
+ * @throws Error CALL_ENDED after the end of the call, when nothing would give it back; what the provider throws
+ */
+export function take(vendor: Vendor<unknown>, service: string, call: ServiceCall, context: unknown): unknown {
+  if (call.isEnded || call.isAborted) throw callEnded(service);
+  call.scope ??= new Scope(call.id);
+  return call.scope.vend(vendor, context);
+}
+
+function callEnded(service: string): Error {
+  const error = new Error(`service ${service} was used after the call had ended: await it before the func returns`);
+  return Object.assign(error, { code: 'CALL_ENDED' });
 }

@@ -24,7 +24,7 @@ export interface ProcessIsolateOptions {
 }
 
 /** What bundles have whose manifest names no `memoryMb`. A heap cannot be given another size once it is there, so only they are served by the pool. */
-const WARM_MEMORY_MB = 128;
+export const WARM_MEMORY_MB = 128;
 
 /** From this version on `--permission` denies the network. */
 const NODE_MAJOR = 26;

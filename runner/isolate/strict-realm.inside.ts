@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs';
-import type { Reference } from 'isolated-vm';
+import type { Reference, Script as Compiled } from 'isolated-vm';
 import { type BundleFunction, CELLS, Clock, CLOCKS, CLOCKS_AT, type Guest, WINDOW_AT, WINDOW_BYTES } from './bridge.ts';
 import { isolatedVm } from './strict-lock.inside.ts';
 import { Script } from './strict-vm.inside.ts';
@@ -25,13 +25,13 @@ function die(reason: string): never {
   process.abort();
 }
 
-/** Runs in the guest, before its bootstrap: wraps every function, so that what an entry returned is not lost to a stray rejection. */
-const WRAP = `((memory, make) => { "use strict";
-  const done = new Int32Array(memory, ${DONE * 4}, 1);
+/** Runs in the guest, after its bootstrap: wraps every function, so that what an entry returned is not lost to a stray rejection. */
+const WRAP = new Script(
+  `(guest) => { "use strict";
+  const done = new Int32Array(guest.shared, ${DONE * 4}, 1);
   const { apply } = Reflect;
-  const guest = make();
   let last;
-  const wrapped = { __proto__: null, last: () => last, shared: 0 };
+  const wrapped = { __proto__: null, last: () => last };
   for (const name of Object.keys(guest)) {
     const run = guest[name];
     if (typeof run !== 'function') continue;
@@ -39,7 +39,34 @@ const WRAP = `((memory, make) => { "use strict";
   }
   wrapped.stray = (name, message, stack) => apply(guest.stray, undefined, [{ __proto__: null, name, message, stack }]);
   return wrapped;
-})`;
+}`,
+  { filename: 'wrap.js' },
+);
+
+/** What the isolate has compiled; realms of `state: fresh` share it. It refuses code caches that another isolate made. */
+const compiled = new WeakMap<Script, Compiled>();
+
+function compile(script: Script): Compiled {
+  const found = compiled.get(script);
+  if (found !== undefined) return found;
+  const { text, filename, columnOffset } = script;
+  const made = isolate.compileScriptSync(text, { filename, columnOffset });
+  compiled.set(script, made);
+  return made;
+}
+
+/**
+ * Memory of realms that were dropped and run no more. Used again: the collector of this isolate, which has little else to do,
+ * would let hundreds of windows lie (measured: a worker of 64 MB with `state: fresh` died of them after 1300 calls).
+ */
+const spareMemory: SharedArrayBuffer[] = [];
+
+function takeMemory(): SharedArrayBuffer {
+  const memory = spareMemory.pop();
+  if (memory === undefined) return new SharedArrayBuffer(WINDOW_AT + WINDOW_BYTES);
+  new Uint8Array(memory).fill(0);
+  return memory;
+}
 
 export class Realm {
   readonly guest: Guest;
@@ -47,21 +74,37 @@ export class Realm {
   readonly window: Buffer;
   readonly context = undefined;
   isLoaded = false;
-  isDropped = false;
   isTouched = false;
   readonly #context = isolate.createContextSync();
+  readonly #memory = takeMemory();
   readonly #clocks: Float64Array;
+  readonly #references: Reference[] = [];
+  #isDropped = false;
   #startedMs = performance.now();
 
   constructor(bootstrap: Script) {
-    const memory = new SharedArrayBuffer(WINDOW_AT + WINDOW_BYTES);
+    const memory = this.#memory;
     this.cells = new Int32Array(memory, 0, CELLS);
     this.#clocks = new Float64Array(memory, CLOCKS_AT, CLOCKS);
     this.window = Buffer.from(memory as unknown as ArrayBuffer, WINDOW_AT, WINDOW_BYTES);
     this.#context.global.setSync('givenMemory', new isolatedVm.ExternalCopy(memory).copyInto());
-    const text = `${WRAP}(givenMemory, () => ${bootstrap.text.trim()})`;
-    const wrapped = this.#context.evalSync(text, { reference: true, filename: 'guest.js' });
+    const guest = this.#run(bootstrap);
+    const wrap = this.#run(WRAP);
+    const wrapped = wrap.applySync(undefined, [guest.derefInto()], {
+      result: { reference: true },
+    }) as Reference<object>;
+    this.#references.push(wrapped);
     this.guest = this.#bind(wrapped);
+  }
+
+  get isDropped(): boolean {
+    return this.#isDropped;
+  }
+
+  /** Its context goes with it, when this turn has taken what it had to say; to the collector of this isolate it is only a handle. */
+  set isDropped(isDropped: boolean) {
+    if (isDropped && !this.#isDropped) setImmediate(() => this.#release());
+    this.#isDropped = isDropped;
   }
 
   startClock(): void {
@@ -84,12 +127,27 @@ export class Realm {
 
   /** A function of the guest's, as a reference that only `evaluate` can use. */
   run(script: Script): unknown {
-    const { text, filename, columnOffset } = script;
-    return isolate.compileScriptSync(text, { filename, columnOffset }).runSync(this.#context, { reference: true });
+    return this.#run(script);
+  }
+
+  #run(script: Script): Reference {
+    const value = compile(script).runSync(this.#context, { reference: true });
+    this.#references.push(value);
+    return value;
+  }
+
+  #release(): void {
+    for (const reference of this.#references) reference.release();
+    this.#context.release();
+    spareMemory.push(this.#memory);
   }
 
   #bind(wrapped: Reference<object>): Guest {
-    const of = (name: string): Reference => wrapped.getSync(name as never, { reference: true });
+    const of = (name: string): Reference => {
+      const reference = wrapped.getSync(name as never, { reference: true });
+      this.#references.push(reference);
+      return reference;
+    };
     const last = of('last');
     const stray = of('stray');
     const enter = (name: string): ((...args: unknown[]) => unknown) => {
@@ -123,8 +181,15 @@ export class Realm {
   }
 }
 
+/** What isolated-vm says instead of a value that cannot be copied. */
+const NO_ERROR = 'An object was thrown from supplied code';
+
 function toError(thrown: unknown): { name: string; message: string; stack: string } {
-  if (thrown instanceof Error) return { name: thrown.name, message: thrown.message, stack: String(thrown.stack) };
+  if (thrown instanceof Error) {
+    const { name, message, stack } = thrown;
+    if (message.startsWith(NO_ERROR)) return { name: 'Error', message: 'something was thrown', stack: '' };
+    return { name, message, stack: String(stack) };
+  }
   return { name: 'Error', message: `${String(thrown)} was thrown`, stack: '' };
 }
 

@@ -3,19 +3,13 @@ import { join } from 'node:path';
 import { FuncatronError } from '../../core/errors.ts';
 import { Child } from './child.ts';
 import type { IsolateKind } from './isolate.ts';
-import { type HostProgram, launch, type Walls } from './launch.ts';
+import { type HostProgram, launch } from './launch.ts';
 import { MemoryWatch } from './memory-watch.ts';
-import { findInside, openWalls, type ProcessIsolateOptions, refuseUnbuilt } from './process.ts';
+import { findInside, openWalls, type ProcessIsolateOptions, refuseUnbuilt, WARM_MEMORY_MB } from './process.ts';
 import { ProcessWorker } from './process-worker.ts';
 import { startError } from './start-failure.ts';
-import { findJail, type Jail, probeWalls, refuseOpenWalls } from './strict-walls.ts';
-
-/** What a worker is started with, once the walls were found to hold. */
-interface Fortress {
-  readonly walls: Walls;
-  readonly jail: Jail;
-  readonly addonFile: string;
-}
+import { findJail, probeWalls, refuseOpenWalls } from './strict-walls.ts';
+import { WarmPool } from './warm-pool.ts';
 
 const HOST = 'host-strict.cjs';
 
@@ -25,46 +19,47 @@ const HOST = 'host-strict.cjs';
  * from inside, and refuses to start any worker where one is open: no option allows that.
  */
 export function createStrictIsolate(options: Omit<ProcessIsolateOptions, 'allowWeakIsolation'>): IsolateKind {
-  const { log, insideDir = findInside(), niceness = 10 } = options;
+  const { log, insideDir = findInside(), niceness = 10, warmWorkers = 0 } = options;
   const watch = new MemoryWatch();
-  let fortress: Promise<Fortress> | undefined;
+  let pool: Promise<WarmPool> | undefined;
 
-  async function openFortress(): Promise<Fortress> {
+  /** Once the walls were found to hold. */
+  async function openPool(): Promise<WarmPool> {
     const addonFile = findAddon();
     const walls = await openWalls(log);
     const jail = await findJail(walls);
     await refuseOpenWalls(probeWalls(walls, insideDir, hostProgram(addonFile, 64, jail())));
-    return { walls, jail, addonFile };
+    return new WarmPool({
+      size: warmWorkers,
+      memoryMb: WARM_MEMORY_MB,
+      log,
+      launch(memoryMb, upMs) {
+        const program = hostProgram(addonFile, memoryMb, jail());
+        return new Child(launch(walls, insideDir, memoryMb, niceness, program), memoryMb, upMs, walls);
+      },
+    });
   }
 
   return {
     name: 'strict',
     async start(spec, events) {
       refuseUnbuilt(insideDir, HOST);
-      fortress ??= openFortress();
-      const { walls, jail, addonFile } = await fortress;
+      pool ??= openPool();
+      const opened = await pool;
       try {
-        const { memoryMb } = spec;
-        const program = hostProgram(addonFile, memoryMb, jail());
-        const child = new Child(
-          launch(walls, insideDir, memoryMb, niceness, program),
-          memoryMb,
-          spec.startTimeoutMs,
-          walls,
-        );
-        try {
-          await child.up;
-        } catch (cause) {
-          child.end('killed', 'it did not come up');
-          await child.exited;
-          throw cause;
-        }
-        const worker = new ProcessWorker({ child, spec, events, watch, log });
-        await worker.started;
-        return worker;
+        return await opened.lend(spec.memoryMb, spec.startTimeoutMs, async (child) => {
+          const worker = new ProcessWorker({ child, spec, events, watch, log });
+          await worker.started;
+          return worker;
+        });
       } catch (cause) {
         throw startError(spec, cause);
       }
+    },
+    async close() {
+      // What kept it from opening was told to who started a worker.
+      const opened = await pool?.catch(() => undefined);
+      await opened?.close();
     },
   };
 }

@@ -1,15 +1,27 @@
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
 import { describeCalls } from './isolate-calls.ts';
+import { describeFresh } from './isolate-fresh.ts';
 import { WorkerStarter } from './isolate-harness.ts';
 import { describeLifetime } from './isolate-lifetime.ts';
 import { describeResults } from './isolate-results.ts';
 import { describeServices } from './isolate-services.ts';
 
+/** What every isolate of `js` promises. @param exceptions see `describeIsolate` */
+export function describeJsIsolate(name: string, create: () => IsolateKind, exceptions: readonly string[] = []): void {
+  describeIsolate(name, create, exceptions, describeFresh);
+}
+
 /**
  * What every isolate promises to the runner and to the funcs in it.
  * @param exceptions sentences that mean nothing in this one
+ * @param describeMore what more it promises
  */
-export function describeIsolate(name: string, create: () => IsolateKind, exceptions: readonly string[] = []): void {
+export function describeIsolate(
+  name: string,
+  create: () => IsolateKind,
+  exceptions: readonly string[] = [],
+  describeMore: (workers: WorkerStarter) => void = () => undefined,
+): void {
   describe(`isolate contract: ${name}`, () => {
     let kind: IsolateKind;
     const workers = new WorkerStarter(() => kind);
@@ -26,5 +38,6 @@ export function describeIsolate(name: string, create: () => IsolateKind, excepti
     describeResults(workers);
     describeServices(workers);
     describeLifetime(workers, () => kind);
+    describeMore(workers);
   });
 }

@@ -37,4 +37,5 @@ describeIsolate('node', openNodeRuntime, [
   'refuses import(), however it is spelt, and leaves the word in texts alone',
   // An error that nothing catches ends a Node process: test/integration/runtime-node.test.ts.
   'describes rejections and errors that no call waits for',
+  'describes every one of several rejections of one entry',
 ]);

@@ -1,4 +1,4 @@
-import { describeIsolate } from './isolate-contract.ts';
+import { describeJsIsolate } from './isolate-contract.ts';
 import { openProcessIsolate } from './isolate-harness.ts';
 
-describeIsolate('process', openProcessIsolate);
+describeJsIsolate('process', openProcessIsolate);

@@ -49,8 +49,8 @@ export function describeServices(workers: WorkerStarter): void {
 
     it('describes rejections and errors that no call waits for', async () => {
       const worker = await workers.start(`exports.run = () => {
-        Promise.reject(new TypeError('forgotten'));
-        Promise.reject({ get message() { throw 1 }, get stack() { throw 2 } });
+        setTimeout(() => { Promise.reject(new TypeError('forgotten')) }, 1);
+        setTimeout(() => { Promise.reject({ get message() { throw 1 }, get stack() { throw 2 } }) }, 1);
         setTimeout(() => { throw new RangeError('late') }, 1);
         queueMicrotask(() => { throw new Error('soon') });
       }`);
@@ -62,6 +62,19 @@ export function describeServices(workers: WorkerStarter): void {
       assert.match(messages[2] ?? '', /a promise that nothing handles: TypeError: forgotten/);
       assert.match(messages[3] ?? '', /a timer: RangeError: late/);
       assert.ok(worker.logs.some(({ fields }) => String(fields?.['stack']).includes('bundle.js:')));
+    });
+
+    it('describes every one of several rejections of one entry', async () => {
+      const worker = await workers.start(`exports.run = () => {
+        for (const name of ['one', 'two', 'three']) Promise.reject(new Error(name));
+        const later = Promise.reject(new Error('handled'));
+        queueMicrotask(() => later.catch(() => undefined));
+      }`);
+      await worker.call();
+      await until('all three', () => worker.logs.length === 3);
+      await worker.worker.ping();
+      const names = worker.logs.map(({ message }) => message.split(' ').at(-1));
+      assert.deepEqual(names, ['one', 'two', 'three']);
     });
 
     it('survives values that fight back', async () => {

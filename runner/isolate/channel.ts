@@ -48,6 +48,8 @@ export const FrameKind = {
    * and only when none was given or V8 refused it. At most `CODE_CACHE_BYTES`; comes from a stranger.
    */
   cache: 14,
+  /** r→c: nobody needs it yet; it shall compile what its first bundle and call will run. Before `load`, if at all. */
+  rehearse: 15,
   /** Reserved for streamed bodies. */
   streamData: 16,
   streamCredit: 17,

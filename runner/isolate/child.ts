@@ -46,7 +46,6 @@ export class Child {
     this.#stderr = new Stderr(child.stderr);
     const hello = Promise.withResolvers<void>();
     this.#onFrame = (kind) => {
-      if (kind === FrameKind.pong) return;
       if (kind !== FrameKind.hello) throw new Error(`kind ${kind} before its bundle`);
       hello.resolve();
     };

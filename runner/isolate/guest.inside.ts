@@ -10,6 +10,9 @@ import { seedRandom } from './guest/random.ts';
 import { announce, copyOfWindow, receive, shared, takeBytes } from './guest/shared.ts';
 import { runTimer } from './guest/timers.ts';
 
+// Now and not in `setup`: a realm waits for its bundle.
+installGlobals();
+
 /**
  * The guest's side of the bridge: the first code that runs in a worker's context, before the bundle and with every
  * primordial still as V8 made it. Built by tools/build-inside.mjs into a script whose value is this object.
@@ -21,7 +24,6 @@ export const guest: Guest = {
     const spec = JSON.parse(json) as LoadSpec;
     setTimeOrigin(unixMs);
     seedRandom(copyOfWindow(SEED_BYTES));
-    installGlobals();
     if (!spec.stackTraces) closeErrors();
     configure(spec);
   },

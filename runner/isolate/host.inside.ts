@@ -5,6 +5,7 @@ import { Channel, FrameKind } from './channel.ts';
 import { BundleHost } from './host/bundle-host.ts';
 import { lockProcess } from './host/lock.ts';
 import { createBootstrap } from './host/realm.ts';
+import { rehearse } from './host/rehearsal.ts';
 
 /**
  * The process a worker runs in: a locked-down child of the runner that holds one bundle. It reads frames on fd 3, enters
@@ -25,8 +26,10 @@ const channel = new Channel(new Socket({ fd: 3, readable: true, writable: true }
   // The runner is gone, or speaks nonsense: there is nothing left to work for.
   onEnd: () => process.exit(0),
 });
+const guestCode = readFileSync(join(inside, 'guest.js'), 'utf8');
+const bootstrap = createBootstrap(guestCode, readCache(join(inside, 'guest.cache')));
 const host = new BundleHost({
-  bootstrap: createBootstrap(readFileSync(join(inside, 'guest.js'), 'utf8'), readCache(join(inside, 'guest.cache'))),
+  bootstrap,
   send: channel.send.bind(channel),
   flush: () => channel.flush(),
   backlogBytes: () => channel.backlogBytes,
@@ -47,7 +50,8 @@ function readCache(file: string): Buffer | undefined {
 
 function onFrame(kind: number, payload: Buffer): void {
   try {
-    host.receive(kind, payload);
+    if (kind === FrameKind.rehearse) rehearse(bootstrap);
+    else host.receive(kind, payload);
   } catch {
     // A frame that makes no sense: whoever is there, it is not our runner.
     process.exit(1);

@@ -136,8 +136,7 @@ export class WarmPool implements Closable {
 
   #keep(child: Child): void {
     this.#idle.push(child);
-    // What the first frame takes to be compiled, it takes now.
-    child.channel.send(FrameKind.ping);
+    child.channel.send(FrameKind.rehearse);
     void child.exited.then((exit) => {
       const at = this.#idle.indexOf(child);
       if (at === -1) return;

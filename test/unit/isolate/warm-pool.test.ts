@@ -3,7 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { Child } from '../../../runner/isolate/child.ts';
 import { findWalls, launch, type Walls } from '../../../runner/isolate/launch.ts';
+import { MemoryWatch } from '../../../runner/isolate/memory-watch.ts';
 import { createProcessIsolate } from '../../../runner/isolate/process.ts';
+import { ProcessWorker } from '../../../runner/isolate/process-worker.ts';
 import { WarmPool } from '../../../runner/isolate/warm-pool.ts';
 import { silentLog, specOf, WorkerHarness } from '../../contract/isolate-harness.ts';
 import { until } from '../../helpers/until.ts';
@@ -142,5 +144,35 @@ describe('runner/isolate/warm-pool', () => {
       await harness.worker.close();
     }
     await isolate.close?.();
+  });
+
+  it('has what waits rehearse, and its bundle begins as if nothing had run', async () => {
+    open(2);
+    await take();
+    await filled(2);
+    const source = `
+      let ran = 0;
+      exports.run = (event, { callId, state }) => {
+        const found = { ran: ran++, state: { ...state }, random: crypto.randomUUID(), globals: Object.keys(globalThis) };
+        state.seen = callId;
+        return found;
+      };`;
+    const found: { ran: number; state: object; random: string; globals: string[] }[] = [];
+    const watch = new MemoryWatch();
+    for (let round = 0; round < 2; round++) {
+      const harness = new WorkerHarness();
+      const spec = specOf(source, { memoryMb: 128 });
+      const child = await take();
+      const worker = new ProcessWorker({ child, spec, events: harness.events, watch, log: silentLog });
+      harness.worker = worker;
+      await worker.started;
+      found.push((await harness.call()).json() as (typeof found)[number]);
+      assert.deepEqual(harness.logs, []);
+      await worker.close();
+    }
+    const [first, second] = found;
+    for (const { ran, state, globals } of found)
+      assert.deepEqual({ ran, state, globals }, { ran: 0, state: {}, globals: [] });
+    assert.notEqual(first?.random, second?.random);
   });
 });

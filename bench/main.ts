@@ -173,7 +173,7 @@ if (wanted('cold')) {
   say('## Cold start');
   say();
   say(
-    'From the arrival of a call for a bundle without a worker, at a runner with a pool of 4, to the answer of a func that does nothing; beside it processes that only adopt, compile and run the same text.',
+    'From the arrival of a call for a bundle without a worker, at a runner with a pool of 4, to the first line of its func; beside it processes that only adopt, compile and run the same text.',
   );
   say();
   say('| bundle | | p50 ms | p99 ms | bare p50 ms | bare p99 ms | p50 / bare p50, must be ≤ 3 | |');

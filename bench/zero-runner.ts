@@ -9,11 +9,19 @@ import { openSqliteStore } from '../core/store/sqlite.ts';
 import { openRunner } from '../runner/main.ts';
 import { publishSnapshot, silent, snapshotOf, storeBundle, testConfig } from '../test/unit/runner/test-runner.ts';
 
-/** The least a bundle can hold. */
-export const HELLO = 'exports.run = () => ({ hello: 1 });';
+/** The least a bundle can hold: its func says when it ran, as `stampNow` does. */
+export const HELLO = 'exports.run = () => ({ ranAt: Number(Temporal.Now.instant().epochNanoseconds / 1000n) });';
+
+/** Unix µs. The one fine clock that processes and guests share. */
+export function stampNow(): number {
+  return Number(Temporal.Now.instant().epochNanoseconds / 1000n);
+}
 
 export interface ZeroRunnerOptions {
   readonly source: string;
+  readonly sourceMap?: string;
+  /** Default: ends its workers at once. */
+  readonly idleTimeoutS?: number;
   /** How many bundles of that source it holds. */
   readonly bundles: number;
   readonly warmWorkers: number;
@@ -24,12 +32,15 @@ export interface ZeroRunner {
   readonly rpc: Rpc;
   /** Of the bundles, in their order. */
   readonly queues: readonly string[];
+  /** Of each queue: `stampNow()` when the first calls since `isCold` arrived at the runner. */
+  readonly arrivals: ReadonlyMap<string, number>;
   /** Waits until no bundle has a worker and the pool is full. */
   isCold(): Promise<void>;
   close(): Promise<void>;
 }
 
-export async function openZeroRunner({ source, bundles, warmWorkers }: ZeroRunnerOptions): Promise<ZeroRunner> {
+export async function openZeroRunner(options: ZeroRunnerOptions): Promise<ZeroRunner> {
+  const { source, sourceMap, bundles, warmWorkers, idleTimeoutS = 0.02 } = options;
   const stack = new ServiceStack();
   const folder = mkdtempSync(join(tmpdir(), 'funcatron-bench-'));
   stack.push('folder', { close: () => Promise.resolve(rmSync(folder, { recursive: true, force: true })) });
@@ -38,7 +49,15 @@ export async function openZeroRunner({ source, bundles, warmWorkers }: ZeroRunne
   const limits = { maxInFlight: 10_000, maxInFlightBytes: 1e9 };
   const rpc = stack.push('rpc', openRpc({ broker, id: newId(), clock: Date, log: silent, limits }));
   const config = testConfig(folder, { warmWorkers });
-  const runner = { config, broker: broker.connect(), store, log: silent, id: 'r1' };
+  const arrivals = new Map<string, number>();
+  const link = broker.connect();
+  const consume = link.consume.bind(link);
+  link.consume = (queue, options, onDelivery) =>
+    consume(queue, options, (delivery) => {
+      if (!arrivals.has(queue)) arrivals.set(queue, stampNow());
+      onDelivery(delivery);
+    });
+  const runner = { config, broker: link, store, log: silent, id: 'r1' };
   stack.push('runner', await openRunner(runner));
   const queues: string[] = [];
   const states = [];
@@ -46,8 +65,9 @@ export async function openZeroRunner({ source, bundles, warmWorkers }: ZeroRunne
     const bundle = await storeBundle(store, {
       name: `bundle-${index}`,
       operations: [{ operationId: 'run' }],
-      manifest: { idleTimeoutS: 0.02, workers: { min: 0, max: 1 } },
+      manifest: { idleTimeoutS, workers: { min: 0, max: 1 } },
       source: `${source}\n// ${index}`,
+      ...(sourceMap === undefined ? {} : { sourceMap }),
     });
     queues.push(bundle.queue);
     states.push(bundle.state(['r1']));
@@ -60,12 +80,14 @@ export async function openZeroRunner({ source, bundles, warmWorkers }: ZeroRunne
   return {
     rpc,
     queues,
+    arrivals,
     async isCold() {
       // Twice in a row: a process of the pool may just have become a worker, and the other way round.
       for (let seen = 0; seen < 3;) {
         await delay(30);
         seen = workerPids().length === warmWorkers ? seen + 1 : 0;
       }
+      arrivals.clear();
     },
     close: () => stack.close(),
   };

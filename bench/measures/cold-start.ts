@@ -7,7 +7,7 @@ import { RpcTarget } from '../../core/broker/batch.ts';
 import { readArchive } from '../../core/bundle/archive.ts';
 import { packBundle } from '../../core/bundle/pack.ts';
 import { call } from '../../test/unit/runner/test-runner.ts';
-import { HELLO, openZeroRunner, type ZeroRunner } from '../zero-runner.ts';
+import { HELLO, openZeroRunner, stampNow, type ZeroRunner } from '../zero-runner.ts';
 import { root } from '../processes.ts';
 
 const POOL = 4;
@@ -24,9 +24,9 @@ export interface ColdRow {
 }
 
 /**
- * From a call's arrival at a runner that holds its bundle with no worker, to the answer of a func that does nothing:
- * one bundle at a time, 20 calls of one bundle at once, and 20 bundles at once, with a pool of 4. Beside it, in turns, what
- * the same takes of processes that do nothing but adopt, compile and run the same text.
+ * From a call's arrival at a runner that holds its bundle with no worker, to the first line of its func: one bundle at a
+ * time, 20 calls of one bundle at once, and 20 bundles at once, with a pool of 4. Beside it, in turns, what the same takes
+ * of processes that do nothing but adopt, compile and run the same text.
  */
 export async function measureColdStart(rounds: number): Promise<readonly ColdRow[]> {
   const rows: ColdRow[] = [];
@@ -59,16 +59,19 @@ export async function measureColdStart(rounds: number): Promise<readonly ColdRow
 }
 
 async function coldCalls(runner: ZeroRunner, bundles: number, calls: number): Promise<number[]> {
-  const began = performance.now();
-  const targets = runner.queues.slice(0, bundles).map((queue) => new RpcTarget(queue, 25));
-  const outcomes = targets.flatMap((target) =>
-    Array.from({ length: calls }, async () => {
+  const outcomes = runner.queues.slice(0, bundles).flatMap((queue) => {
+    const target = new RpcTarget(queue, 25);
+    return Array.from({ length: calls }, async () => {
       const { status, body } = await call(runner.rpc, target, 0, { timeoutMs: 30_000 });
       if (status !== 200) throw new Error(`a cold call was answered ${status} ${body}`);
-      return performance.now() - began;
-    }),
-  );
+      return (ranAt(body) - (runner.arrivals.get(queue) ?? Number.NaN)) / 1000;
+    });
+  });
   return await Promise.all(outcomes);
+}
+
+function ranAt(body: string): number {
+  return (JSON.parse(body) as { ranAt: number }).ranAt;
 }
 
 async function lodashSource(): Promise<string> {
@@ -97,14 +100,14 @@ class BarePool {
     while (this.#ready.length < POOL) this.#ready.push(await this.#start());
   }
 
-  /** Milliseconds from the wish to the answer. */
+  /** Milliseconds from the wish to the func's first line. */
   async adopt(): Promise<number> {
-    const began = performance.now();
+    const began = stampNow();
     const bare = this.#ready.pop() ?? (await this.#start());
     this.#used.push(bare);
     bare.channel.write(this.#source);
-    await once(bare.channel, 'data');
-    return performance.now() - began;
+    const [answer] = (await once(bare.channel, 'data')) as [Buffer];
+    return (ranAt(answer.toString()) - began) / 1000;
   }
 
   async empty(): Promise<void> {

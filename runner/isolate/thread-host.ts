@@ -13,6 +13,10 @@ import { PIECE_BYTES, ThreadFrame, threadHead } from './thread-frames.ts';
 /** How long a thread may take to end before its whole process is killed: a builtin that computes cannot be interrupted. */
 const END_MS = 500;
 const UP_MS = 15_000;
+/** What V8 reserves for a thread's code and heap before it runs; the limit is drawn closer when the thread is up. */
+const START_MB = 512;
+/** What a thread takes beside its bundle's memory. */
+const THREAD_MB = 16;
 
 export interface ThreadHostOptions {
   readonly process: ChildProcess;
@@ -34,6 +38,9 @@ export class ThreadHost {
   readonly #channel: Channel;
   readonly #stderr: Stderr;
   readonly #threads = new Map<number, ThreadChild>();
+  /** Those of them that V8 has yet to reserve memory for: when it is refused that, it ends the whole process. */
+  readonly #comingUp = new Set<number>();
+  #room = Promise.resolve();
   readonly #ending = new Map<number, NodeJS.Timeout>();
   #lastNumber = 0;
   #idleBytes = 0;
@@ -64,23 +71,48 @@ export class ThreadHost {
     this.up.catch(() => undefined);
   }
 
-  /** Starts a thread; it comes up by itself. */
-  start(memoryMb: number, upMs: number): ThreadChild {
+  /** Starts a thread and makes room for it; settles when it is up. */
+  async start(memoryMb: number, upMs: number): Promise<ThreadChild> {
     const number = ++this.#lastNumber;
     const thread = new ThreadChild(this, number, memoryMb, upMs);
     this.#threads.set(number, thread);
+    this.#comingUp.add(number);
+    try {
+      await this.#makeRoom();
+    } catch (cause) {
+      this.#ended(number, false, 'there was no room for it');
+      throw cause;
+    }
+    try {
+      this.#begin(thread);
+      await thread.up;
+      this.#comingUp.delete(number);
+      await this.#makeRoom();
+    } catch (cause) {
+      thread.end('killed', 'it did not come up');
+      throw cause;
+    }
+    return thread;
+  }
+
+  #begin(thread: ThreadChild): void {
+    const { number, memoryMb } = thread;
     this.#channel.send(ThreadFrame.start, threadHead(number, memoryMb));
     thread.stream.connect({
       send: (bytes) => this.#send(number, Buffer.from(bytes.buffer)),
       acknowledge: (bytes) => this.#channel.send(ThreadFrame.taken, threadHead(number, bytes)),
     });
-    return thread;
   }
 
-  /** Gives the process room for its threads, and `extraMb` for one that is about to be started. */
-  async makeRoom(extraMb = 0): Promise<void> {
+  /** Gives the process room for its threads. One at a time: the last one knows of all threads, and its limits are to stay. */
+  #makeRoom(): Promise<void> {
+    this.#room = this.#room.catch(() => undefined).then(() => this.#setLimits());
+    return this.#room;
+  }
+
+  async #setLimits(): Promise<void> {
     const { walls, watch } = this.#options;
-    let budgetMb = extraMb;
+    let budgetMb = 0;
     for (const { memoryMb } of this.#threads.values()) budgetMb += memoryMb;
     watch.remove(this.pid);
     if (this.#idleBytes > 0) {
@@ -90,7 +122,7 @@ export class ThreadHost {
         this.#kill('memory', `its process used ${Math.round(bytes / 2 ** 20)} MB, with ${budgetMb} for all threads`);
       });
     }
-    await limitMemory(walls, this.pid, budgetMb, 'soft');
+    await limitMemory(walls, this.pid, budgetMb + this.#comingUp.size * START_MB, 'soft');
   }
 
   /** Ends a thread now, and the whole process when the thread does not end in time. */
@@ -152,6 +184,7 @@ export class ThreadHost {
     this.#ending.delete(number);
     const thread = this.#threads.get(number);
     this.#threads.delete(number);
+    this.#comingUp.delete(number);
     thread?.ended({ reason: isMemory ? 'memory' : 'crashed', detail: `its thread ended: ${why}` });
   }
 
@@ -175,6 +208,3 @@ export class ThreadHost {
     for (const thread of threads) thread.ended(exit);
   }
 }
-
-/** What a thread takes beside its bundle's memory. */
-const THREAD_MB = 16;

@@ -10,8 +10,6 @@ import { ThreadHost } from './thread-host.ts';
 
 const HOST = 'thread-host.cjs';
 const THREAD = 'thread.cjs';
-/** What V8 reserves for a thread's code and heap before it runs; the limit is drawn closer when the thread is up. */
-const START_MB = 512;
 /** Heap of the shared process's own thread, which only passes bytes on. */
 const HOST_MEMORY_MB = 128;
 
@@ -51,15 +49,7 @@ export function createThreadIsolate(options: ProcessIsolateOptions): IsolateKind
       refuseUnbuilt(insideDir, HOST);
       try {
         const shared = await openHost();
-        await shared.makeRoom(spec.memoryMb + START_MB);
-        const child = shared.start(spec.memoryMb, spec.startTimeoutMs);
-        try {
-          await child.up;
-          await shared.makeRoom();
-        } catch (cause) {
-          child.end('killed', 'it did not come up');
-          throw cause;
-        }
+        const child = await shared.start(spec.memoryMb, spec.startTimeoutMs);
         const worker = new ProcessWorker({ child, spec, events, watch, log });
         await worker.started;
         return worker;

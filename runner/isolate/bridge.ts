@@ -100,6 +100,7 @@ export const FAILURES = [
   'COMMIT_FAILED',
   'SERVICE_BUSY',
   'TIMEOUT',
+  'LOOP_DETECTED',
 ] as const;
 export type Failure = (typeof FAILURES)[number];
 

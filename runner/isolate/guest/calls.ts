@@ -7,7 +7,7 @@ import { DOMException } from './dom-exception.ts';
 import { CallEvent, type CallSource, idText } from './event.ts';
 import { errorOf } from './inspect.ts';
 import { reportThrown, setRunning } from './log.ts';
-import { isBusy } from './operations.ts';
+import { codeOf } from './operations.ts';
 import { type Finished, putReply } from './outbox.ts';
 import { isThenable } from './provided-func.ts';
 import { isSuccess, toFailure, toFinished } from './reply.ts';
@@ -135,9 +135,9 @@ function finish(call: Call, value: unknown): number {
 function fail(call: Call, thrown: unknown): number {
   const { slot, operationId } = call;
   reportThrown(`func ${operationId} threw`, thrown, call);
-  const code = isBusy(thrown) ? 'SERVICE_BUSY' : 'FUNC_ERROR';
+  const code = codeOf(thrown);
   const { name, message } = errorOf(thrown);
-  const why = code === 'SERVICE_BUSY' ? message : name.slice(0, 100);
+  const why = code === 'FUNC_ERROR' ? name.slice(0, 100) : message.slice(0, 200);
   return end(call, toFailure(slot, code, `func ${operationId} threw (${why})`));
 }
 

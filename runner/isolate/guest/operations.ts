@@ -1,4 +1,4 @@
-import { MAX_OPERATIONS, OPERATION_BYTES, Out } from '../bridge.ts';
+import { type Failure, MAX_OPERATIONS, OPERATION_BYTES, Out } from '../bridge.ts';
 import type { AbortSignal } from './abort.ts';
 import { putNote } from './outbox.ts';
 import { received } from './shared.ts';
@@ -68,18 +68,19 @@ function abandon(id: number): void {
   if (pending.delete(id)) putNote(Out.opCancel, id, '');
 }
 
-const busy = new WeakSet<Error>();
+/** Errors that say something of the cluster and not of the func: a call whose func lets them through ends with their code. */
+const passed = new WeakMap<Error, Failure>();
 
 /** An error of the guest's with a code of the table. */
 export function operationError(code: string, message: string): Error {
   const error = Object.assign(new Error(message), { code });
-  if (code === 'SERVICE_BUSY') busy.add(error);
+  if (code === 'SERVICE_BUSY' || code === 'LOOP_DETECTED') passed.set(error, code);
   return error;
 }
 
-/** Whether a func that threw this failed for want of room, and not of a fault: its call may be sent again. */
-export function isBusy(thrown: unknown): boolean {
-  return thrown instanceof Error && busy.has(thrown);
+/** The code of a call whose func threw this: for want of room, or in a loop of funcs, it is not the func's own fault. */
+export function codeOf(thrown: unknown): Failure {
+  return (thrown instanceof Error ? passed.get(thrown) : undefined) ?? 'FUNC_ERROR';
 }
 
 /** See `Guest.settle`. */

@@ -56,7 +56,7 @@ export function readManifest(document: JsonObject): ManifestReading {
   const problems = [...found];
   const name = textAt(value, 'name') ?? slug(textAt(objectAt(document, 'info'), 'title') ?? '');
   if (name === '') {
-    const hint = 'Write a name of letters, digits and dashes under x-funcatron.';
+    const hint = 'Write one under x-funcatron. For example name: pet-shop';
     problems.push({
       message: 'info.title has nothing a name can be made of',
       pointer: pointerTo('', EXTENSION, 'name'),
@@ -70,6 +70,7 @@ export function readManifest(document: JsonObject): ManifestReading {
     problems.push({
       message: `workers.max ${max} is below workers.min ${min}`,
       pointer: pointerTo('', EXTENSION, 'workers', 'max'),
+      hint: 'Raise max, or lower min.',
     });
   }
   const runtime = memberOf(value, 'runtime') as Manifest['runtime'];
@@ -138,16 +139,10 @@ function readServices(read: SettingsReader, given: JsonObject, problems: Problem
       continue;
     }
     const { value, problems: found } = read(`${type}Service`, settings, pointer);
-    problems.push(...found.map((problem) => inService(name, problem)));
+    problems.push(...found);
     services[name] = value;
   }
   return services as unknown as Manifest['services'];
-}
-
-/** A problem of a service, said as one of the manifest. */
-function inService(name: string, problem: Problem): Problem {
-  const message = problem.message.replace(/^x-funcatron /, `${problem.pointer?.split('/').at(-1)} `);
-  return { ...problem, message: `service ${name}: ${message.replace('a key of x-funcatron', 'a key of this type')}` };
 }
 
 function readOperation(

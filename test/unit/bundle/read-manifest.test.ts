@@ -82,7 +82,7 @@ describe('core/bundle/read-manifest', () => {
     assert.deepEqual(problemsOf({ memoryMB: 64, workers: { maxx: 1 }, xyz: 1 }), [
       '/x-funcatron/memoryMB memoryMB is not a key of x-funcatron Did you mean memoryMb?',
       '/x-funcatron/xyz xyz is not a key of x-funcatron',
-      '/x-funcatron/workers/maxx maxx is not a key of x-funcatron Did you mean max?',
+      '/x-funcatron/workers/maxx maxx is not a key of workers Did you mean max?',
     ]);
     assert.deepEqual(operationOf({}, { handlr: 'x', memoryMb: 64 }).problems, [
       '/op/x-funcatron/handlr handlr is not a key of x-funcatron',
@@ -119,16 +119,20 @@ describe('core/bundle/read-manifest', () => {
       { db: { ...db, url: { secrt: 'X' } } },
       { db: { type: 'postgres' } },
       { kv: { type: 'kv', url: 'redis://x' } },
+      { db: { typ: 'postgres', url: 'x' } },
     ].flatMap((services) => readManifest({ info: INFO, 'x-funcatron': { services } }).problems);
     assert.deepEqual(
       problems.map(({ message, hint }) => [message, hint]),
       [
         ['postgre is not a type of service', 'Did you mean postgres?'],
-        ['service db: poolMx is not a key of this type', 'Did you mean poolMax?'],
-        ['service db: url.secret is required', undefined],
-        ['service db: secrt is not a key of this type', 'Did you mean secret?'],
-        ['service db: url is required', undefined],
-        ['service kv: url is not a key of this type', 'swagger/funcatron.schema.json lists every key.'],
+        ['poolMx is not a key of services.db', 'Did you mean poolMax?'],
+        ['secrt is not a key of services.db.url', 'Did you mean secret?'],
+        [
+          'services.db.url is required',
+          'A value, or {secret: NAME}: one the operator keeps, which never reaches the func. For example url: { secret: DB_URL }',
+        ],
+        ['url is not a key of services.kv', 'The keys of services.kv are type.'],
+        ['typ is not a key of services.db', 'Did you mean type?'],
       ],
     );
   });
@@ -186,7 +190,7 @@ describe('core/bundle/read-manifest', () => {
         '/x-funcatron/workers/max',
       ],
     );
-    assert.deepEqual(problemsOf('yes'), ['/x-funcatron x-funcatron must be object']);
+    assert.deepEqual(problemsOf('yes'), ['/x-funcatron x-funcatron must be a mapping of keys, not text']);
     assert.deepEqual(problemsOf({ services: { 'not a name': { type: 'kv' } } }).length, 1);
     assert.deepEqual(problemsOf({ services: { kv: {} } }), [
       '/x-funcatron/services/kv/type services.kv.type is required',
@@ -227,11 +231,53 @@ describe('core/bundle/read-manifest', () => {
     ]);
   });
 
-  it('describes every key in its schema', () => {
+  it('says with every refusal what to write instead, and repeats no text that may be a secret', () => {
+    const secret = 'hunter2 ';
     for (const definition of [schema.$defs.bundle, schema.$defs.operation]) {
-      for (const [key, value] of Object.entries(definition.properties)) {
-        assert.ok('description' in value || '$ref' in value, key);
+      for (const key of Object.keys(definition.properties)) {
+        for (const value of [secret, -1, 1.5, 1e9, true, [secret], [[]], { [`${key}x`]: secret }, null]) {
+          const problems: Problem[] = [];
+          const given = { 'x-funcatron': { [key]: value } } as unknown as JsonObject;
+          const reading = readManifest(definition === schema.$defs.bundle ? { info: INFO, ...given } : { info: INFO });
+          if (definition === schema.$defs.operation) reading.operation(given, '/op', problems);
+          for (const { message, pointer = '', hint = '' } of [...reading.problems, ...problems]) {
+            assert.ok(hint.length > 0, `${message} has no hint`);
+            assert.ok(!message.includes(secret), message);
+            assert.match(pointer, new RegExp(`/x-funcatron/${key}`));
+          }
+        }
       }
     }
   });
+
+  const hints: readonly (readonly [object, string, string])[] = [
+    [
+      { secrets: ['DB-URL'] },
+      "secrets.0 is not a secret's name",
+      'Letters, digits and _, no digit first, at most 63. For example DB_URL',
+    ],
+    [
+      { services: { 'my-db': { type: 'kv' } } },
+      "my-db in services is not a service's name",
+      'Letters, digits and _, no digit first, at most 63, as in context.services.my_db.',
+    ],
+    [
+      { memoryMb: 16 },
+      'memoryMb must be at least 32, not 16',
+      'Memory of one worker, in MiB. For example memoryMb: 256',
+    ],
+    [{ workers: { maximum: 3 } }, 'maximum is not a key of workers', 'Did you mean max?'],
+    [{ logLevel: 'warning' }, 'logLevel must be one of debug, info, warn, error', 'Did you mean warn?'],
+    [{ handler: 'x' }, 'handler is not a key of x-funcatron', 'It belongs to x-funcatron of an operation.'],
+    [{ workers: { a: 1 } }, 'a is not a key of workers', 'The keys of workers are min, max.'],
+  ];
+  for (const [settings, message, hint] of hints) {
+    it(`answers ${JSON.stringify(settings)} with a hint`, () => {
+      const { problems } = readManifest({ info: INFO, 'x-funcatron': settings } as unknown as JsonObject);
+      assert.deepEqual(
+        problems.map((problem) => [problem.message, problem.hint]),
+        [[message, hint]],
+      );
+    });
+  }
 });

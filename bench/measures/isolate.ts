@@ -9,8 +9,11 @@ import { createLog } from '../../core/log.ts';
 import { CallFlag, encodeCalls, Envelope } from '../../core/wire/envelope.ts';
 import type { BundleFunction } from '../../runner/isolate/bridge.ts';
 import { createBootstrap, createRealm, type Realm } from '../../runner/isolate/host/realm.ts';
-import type { Worker } from '../../runner/isolate/isolate.ts';
-import { createProcessIsolate } from '../../runner/isolate/process.ts';
+import type { IsolateKind, Worker } from '../../runner/isolate/isolate.ts';
+import { createProcessIsolate, type ProcessIsolateOptions } from '../../runner/isolate/process.ts';
+import { createStrictIsolate } from '../../runner/isolate/strict.ts';
+import { createThreadIsolate } from '../../runner/isolate/thread.ts';
+import { cpuSeconds, processTree, pssBytes } from '../process-stat.ts';
 import { median, root } from '../processes.ts';
 import { repeat } from '../repeat.ts';
 
@@ -22,6 +25,19 @@ export interface IsolateResult {
   readonly serialMs: number;
   /** The same bytes to a child that sends them back. */
   readonly echoMs: number;
+  readonly kinds: readonly KindRow[];
+}
+
+/** One worker of one isolate, batches as above. */
+export interface KindRow {
+  readonly name: string;
+  readonly callsPerS: number;
+  /** Of its process, or the one its thread is in. */
+  readonly cpuUsPerCall: number;
+  readonly serialMs: number;
+  /** Of the same, with one worker; and what a second worker adds. */
+  readonly pssMb: number;
+  readonly secondPssMb: number;
 }
 
 const SOURCE = 'exports.echo = (event) => event.body;';
@@ -29,6 +45,12 @@ const BATCH = 32;
 const ON_THEIR_WAY = 8;
 /** What a wall costs, not who goes first: all of it at this process's own priority. */
 const NICENESS = 0;
+const OPTIONS: ProcessIsolateOptions = {
+  log: createLog({ level: 'error', role: 'bench' }),
+  allowWeakIsolation: false,
+  niceness: NICENESS,
+};
+const KINDS = [createProcessIsolate, createThreadIsolate, createStrictIsolate];
 /** 1 KB, as a client might send it. */
 const BODY = JSON.stringify({
   order: 4711,
@@ -42,7 +64,8 @@ const DEADLINE = Date.now() + 3_600_000;
 /** One worker of the process isolate that echoes 1 KB of JSON, against the same context without the process, and the process without the context. Medians of alternating rounds. */
 export async function measureIsolate(rounds: number, seconds: number): Promise<IsolateResult> {
   const samples = { batched: [] as number[], inThread: [] as number[], serial: [] as number[], echo: [] as number[] };
-  const process = await openWorker();
+  const isolate = createProcessIsolate(OPTIONS);
+  const process = await openWorker(isolate);
   const echo = openEcho();
   const realm = openRealm();
   try {
@@ -54,6 +77,7 @@ export async function measureIsolate(rounds: number, seconds: number): Promise<I
     }
   } finally {
     await process.worker.close();
+    await isolate.close?.();
     await echo.close();
   }
   return {
@@ -61,7 +85,56 @@ export async function measureIsolate(rounds: number, seconds: number): Promise<I
     inThreadPerS: median(samples.inThread),
     serialMs: median(samples.serial),
     echoMs: median(samples.echo),
+    kinds: await measureKinds(rounds, seconds),
   };
+}
+
+/** The three side by side, in turns. */
+async function measureKinds(rounds: number, seconds: number): Promise<readonly KindRow[]> {
+  const subjects = [];
+  const kinds = KINDS.map((create) => create(OPTIONS));
+  try {
+    for (const kind of kinds) {
+      const test = await openWorker(kind);
+      subjects.push({ kind, test, calls: [] as number[], cpuUs: [] as number[], serialMs: [] as number[] });
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (const { test, calls, cpuUs, serialMs: serial } of subjects) {
+        const pids = processTree(test.worker.pid);
+        const before = cpuSeconds(pids);
+        const began = performance.now();
+        const perS = await batchedPerS(test, seconds);
+        const count = (perS * (performance.now() - began)) / 1_000;
+        calls.push(perS);
+        cpuUs.push(((cpuSeconds(pids) - before) * 1e6) / count);
+        serial.push(await serialMs(test, seconds / 2));
+      }
+    }
+    const rows: KindRow[] = [];
+    for (const { kind, test, calls, cpuUs, serialMs: serial } of subjects) {
+      const pssMb = pssOf(test) / 2 ** 20;
+      const second = await openWorker(kind);
+      await batchedPerS(second, seconds / 2);
+      rows.push({
+        name: kind.name,
+        callsPerS: median(calls),
+        cpuUsPerCall: median(cpuUs),
+        serialMs: median(serial),
+        pssMb,
+        secondPssMb: pssOf(test, second) / 2 ** 20 - pssMb,
+      });
+      await second.worker.close();
+    }
+    return rows;
+  } finally {
+    for (const { test } of subjects) await test.worker.close();
+    for (const kind of kinds) await kind.close?.();
+  }
+}
+
+/** Threads are in one process, which counts once. */
+function pssOf(...tests: readonly TestWorker[]): number {
+  return pssBytes([...new Set(tests.flatMap(({ worker }) => processTree(worker.pid)))]);
 }
 
 interface TestWorker {
@@ -70,12 +143,7 @@ interface TestWorker {
   onReplies: (count: number) => void;
 }
 
-async function openWorker(): Promise<TestWorker> {
-  const isolate = createProcessIsolate({
-    log: createLog({ level: 'error', role: 'bench' }),
-    allowWeakIsolation: false,
-    niceness: NICENESS,
-  });
+async function openWorker(isolate: IsolateKind): Promise<TestWorker> {
   const test: { worker?: Worker; onReplies: TestWorker['onReplies'] } = { onReplies: () => undefined };
   const worker = await isolate.start(
     {

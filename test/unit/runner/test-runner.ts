@@ -58,13 +58,15 @@ export async function storeBundle(
     readonly operations: readonly TestOperation[];
     readonly manifest?: Partial<Manifest>;
     readonly source?: string;
+    readonly sourceMap?: string;
   },
 ): Promise<TestBundle> {
-  const { name = 'shop', source = `// ${newId()}` } = options;
+  const { name = 'shop', source = `// ${newId()}`, sourceMap } = options;
   const { archive, digest, revision } = await packArchive(
     new Map([
       ['bundle.js', Buffer.from(source)],
       ['funcatron.json', Buffer.from('{}')],
+      ...(sourceMap === undefined ? [] : [['bundle.js.map', Buffer.from(sourceMap)] as const]),
     ]),
   );
   const record = await createRepository(store).putArchive(

@@ -1,0 +1,42 @@
+import { readFileSync } from 'node:fs';
+
+const TICKS_PER_S = 100; // USER_HZ on every Linux that Node runs on.
+
+/** A process and all that come from it. */
+export function processTree(pid: number): readonly number[] {
+  const all = [pid];
+  for (let index = 0; index < all.length; index++) all.push(...childrenOf(all[index] ?? 0));
+  return all;
+}
+
+/** CPU seconds these processes have used so far; one that has ended counts no more. */
+export function cpuSeconds(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + ticks(pid), 0) / TICKS_PER_S;
+}
+
+/** Proportional set size of these processes: memory that several share counts once in all. */
+export function pssBytes(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => {
+    const text = read(`/proc/${pid}/smaps_rollup`);
+    return sum + Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * 1024;
+  }, 0);
+}
+
+/** Those its main thread has started: Node starts all of them there. */
+function childrenOf(pid: number): readonly number[] {
+  return read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number);
+}
+
+function ticks(pid: number): number {
+  const text = read(`/proc/${pid}/stat`);
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'latin1');
+  } catch {
+    return ''; // It ended meanwhile.
+  }
+}

@@ -117,14 +117,16 @@ export interface LaunchOptions {
   readonly niceness: number;
   /** See `HostProgram.jail`. */
   readonly jail?: readonly string[] | undefined;
+  /** Default: empty. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** Starts any program for a worker: empty environment, a session of its own, killed with its runner where the machine can. */
+/** Starts any program for a worker: nothing of the runner's environment, a session of its own, killed with its runner where the machine can. */
 export function launchProgram(walls: Walls, command: readonly string[], options: LaunchOptions): ChildProcess {
   const guard = options.jail ?? (walls.setpriv === undefined ? [] : [walls.setpriv, ...GUARD]);
   const [program = process.execPath, ...args] = [...guard, ...command];
-  const { cwd, stdio, niceness } = options;
-  const child = spawn(program, args, { cwd, env: {}, stdio, detached: true });
+  const { cwd, stdio, niceness, environment = {} } = options;
+  const child = spawn(program, args, { cwd, env: environment, stdio, detached: true });
   if (child.pid !== undefined && niceness !== 0) lowerPriority(child.pid, niceness);
   return child;
 }
@@ -154,10 +156,14 @@ export function readMemory(pid: number): ProcessMemory | undefined {
   }
 }
 
-/** The process itself; where that is an `unshare` that waits for the one it walls in, that one. */
+/** What waits for the process it walls in, by name. */
+const WALLS: readonly string[] = ['unshare', 'sh'];
+
+/** The process itself; where that is one of a wall, the one behind it. */
 function walledIn(pid: number): number {
-  if (readFileSync(`/proc/${pid}/comm`, 'latin1').trim() !== 'unshare') return pid;
-  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ')[0]) || pid;
+  if (!WALLS.includes(readFileSync(`/proc/${pid}/comm`, 'latin1').trim())) return pid;
+  const [child = ''] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ');
+  return child === '' ? pid : walledIn(Number(child));
 }
 
 function field(status: string, name: string): number {
@@ -172,9 +178,10 @@ export function residentLimit(idleBytes: number, memoryMb: number): number {
 
 /** What makes a command run as the user of the process: nobody else may limit it, not even a root without CAP_SYS_RESOURCE. */
 function sameUser({ setpriv }: Walls, pid: number): readonly string[] {
-  const uid = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  const [uid, gid] = ['Uid', 'Gid'].map((name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1]));
   if (setpriv === undefined || uid === process.getuid?.()) return [];
-  return [setpriv, `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--'];
+  return [setpriv, `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--'];
 }
 
 /**

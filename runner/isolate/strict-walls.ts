@@ -6,11 +6,8 @@ import { text } from 'node:stream/consumers';
 import { FuncatronError } from '../../core/errors.ts';
 import { within } from '../../core/lifecycle.ts';
 import { findProgram, type HostProgram, launch, tried, type Walls } from './launch.ts';
+import { asUser, findUsers, type User } from './users.ts';
 
-/** Foreign to every user and service of a machine; as a rule there are no such uids in a container, and then `nobody` has to do. */
-const FIRST_UID = 1_879_100_000;
-const UIDS = 10_000;
-const NOBODY = 65_534;
 const PROBE_MS = 30_000;
 
 /** Puts a command behind namespaces of its own, and another uid where it may; each call another uid of the range. */
@@ -23,23 +20,10 @@ export async function findJail(walls: Walls): Promise<Jail> {
   if (unshare !== undefined && setpriv !== undefined) {
     const outer = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--', unshare];
     const spaces = ['--net', '--pid', '--ipc', '--fork', '--kill-child'];
-    const inner = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--inh-caps=-all'];
-    const as = (uid: number): string[] => [
-      ...outer,
-      ...spaces,
-      ...inner,
-      '--bounding-set=-all',
-      '--clear-groups',
-      `--regid=${uid}`,
-      `--reuid=${uid}`,
-      '--',
-    ];
-    if (await works(as(FIRST_UID))) {
-      let next = 0;
-      return () => as(FIRST_UID + (next++ % UIDS));
-    }
-    if (await works(as(NOBODY))) return () => as(NOBODY);
-    const own = [...outer, '--user', '--map-current-user', ...spaces, ...inner, '--'];
+    const as = (user: User): string[] => [...outer, ...spaces, ...asUser(setpriv, user)];
+    const users = await findUsers((user) => works(as(user)));
+    if (users !== undefined) return () => as(users());
+    const own = [...outer, '--user', '--map-current-user', ...spaces, ...asUser(setpriv)];
     if (process.getuid?.() !== 0 && (await works(own))) return () => own;
   }
   throw new FuncatronError('WEAK_ISOLATION', 'isolation strict needs namespaces, and this machine gives none', {

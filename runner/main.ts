@@ -84,6 +84,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       runtimes: listOf(config.runtimes),
       allowWeakIsolation: config.allowWeakIsolation,
       warmWorkers: config.warmWorkers,
+      hidden: [config.dataDir, secretsDir],
     }),
   );
   const { isolate } = options;

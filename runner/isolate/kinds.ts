@@ -19,6 +19,8 @@ export interface KindOptions {
   readonly allowWeakIsolation: boolean;
   /** Processes kept ready for workers of `process` to come. */
   readonly warmWorkers?: number;
+  /** Folders that programs of bundles do not see, where that can be done; default: none. */
+  readonly hidden?: readonly string[];
 }
 
 /** Where the funcs of bundles run on this runner. */

@@ -6,15 +6,18 @@ import type { WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
 import { environmentOfCall } from './environment.ts';
 import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
 import { logOutput } from './program-output.ts';
-import { endOf, killProgram, type ProgramWalls, startProgram } from './program.ts';
-import type { ProgramCommand } from './start-command.ts';
+import type { Home } from './homes.ts';
+import { endOf, killProgram, startProgram } from './program.ts';
+import type { ProgramWalls } from './program-walls.ts';
 import { StderrTail } from './stderr-tail.ts';
 
-export interface CallProgramsOptions extends ProgramCommand {
+export interface CallProgramsOptions {
   readonly spec: WorkerSpec;
   readonly events: WorkerEvents;
   readonly walls: ProgramWalls;
   readonly environment: Readonly<Record<string, string>>;
+  readonly home: Pick<Home, 'folder' | 'user'>;
+  readonly words: readonly string[];
 }
 
 /** Runs a program for each call. */
@@ -35,11 +38,12 @@ export class CallPrograms implements Driver {
   }
 
   async run(call: ProgramCall): Promise<ProgramReply | ProgramFailure> {
-    const { spec, events, walls, environment, folder, words } = this.#options;
+    const { spec, events, walls, environment, home, words } = this.#options;
     const child = startProgram({
       walls,
       command: words,
-      folder,
+      folder: home.folder,
+      user: home.user,
       environment: { ...environment, ...environmentOfCall(call) },
       memoryMb: spec.memoryMb,
     });

@@ -1,4 +1,5 @@
 import type { WorkerSpec } from '../isolate/isolate.ts';
+import type { Home } from './homes.ts';
 import { headersOf, hostOf, methodOf, type ProgramCall, targetOf, textOf } from './program-call.ts';
 
 /**
@@ -11,15 +12,15 @@ type Environment = Readonly<Record<string, string>>;
 const BASE: Environment = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   LANG: 'C.UTF-8',
-  HOME: '/tmp',
 };
 /** Linux takes 128 KiB a variable and 2 MiB in all; a call's headers are at most 32 KiB anyway. */
 const MAX_CHARS = 64 * 1024;
 
 /** The same for every call. */
-export function environmentOf(spec: WorkerSpec, format: 'http' | 'default'): Environment {
+export function environmentOf(spec: WorkerSpec, format: 'http' | 'default', { own }: Pick<Home, 'own'>): Environment {
   return {
     ...BASE,
+    ...homeVariables({ own }),
     ...variablesOf(spec.config),
     ...variablesOf(spec.secrets ?? {}),
     FN_APP_NAME: spec.bundle,
@@ -28,6 +29,11 @@ export function environmentOf(spec: WorkerSpec, format: 'http' | 'default'): Env
     FN_TYPE: 'sync',
     FN_MEMORY: String(spec.memoryMb),
   };
+}
+
+/** Where a worker may leave files, until it ends. */
+export function homeVariables({ own }: Pick<Home, 'own'>): Environment {
+  return { HOME: own, TMPDIR: own };
 }
 
 /** Of one call, for a program that runs for it alone. Header variables have a prefix, so none of them is `PATH`. */
@@ -57,13 +63,16 @@ export function environmentOfCall(call: ProgramCall): Environment {
 }
 
 /**
- * Config as it is written, other values than strings as JSON. `FN_…` is ours, and `LD_…` would be obeyed by the programs
- * that put up the walls, before these stand.
+ * `FN_…` is ours; the others would be obeyed by the programs that put up the walls, with the runner's rights, before
+ * these stand: the loader, the C library, a shell, `mount`.
  */
+const RESERVED = /^(FN_|LD_|GLIBC_|GCONV_|LOCPATH$|NLSPATH$|MALLOC_|BASH|SHELLOPTS$|ENV$|PS4$|LIBMOUNT_|LIBBLKID_)/;
+
+/** Config as it is written, other values than strings as JSON. */
 function variablesOf(values: Readonly<Record<string, unknown>>): Environment {
   const variables: Record<string, string> = {};
   for (const [name, value] of Object.entries(values)) {
-    if (!/^[A-Za-z_]\w*$/.test(name) || /^(FN|LD)_/.test(name)) continue;
+    if (!/^[A-Za-z_]\w*$/.test(name) || RESERVED.test(name)) continue;
     const text = textOf(value);
     if (text.length <= MAX_CHARS && !text.includes('\0')) variables[name] = text;
   }

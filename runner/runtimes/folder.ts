@@ -9,8 +9,9 @@ const PROGRAMS = ['2321', '7f454c46', 'feedface', 'feedfacf', 'cefaedfe', 'cffae
 
 /** Tries to put a folder in its place, while others do so too. */
 const MOVES = 4;
-const READ_ONLY = 0o444;
-const EXECUTABLE = 0o555;
+/** Modes of what is laid out for programs. */
+export const READ_ONLY = 0o444;
+export const EXECUTABLE = 0o555;
 
 /**
  * Lays the files of a bundle down as a folder for programs, unless they are there already, byte for byte: a program

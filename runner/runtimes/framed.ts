@@ -2,18 +2,19 @@ import type { StdioOptions } from 'node:child_process';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Runtime } from '../../core/bundle/manifest.ts';
-import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { Child } from '../isolate/child.ts';
-import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
+import type { IsolateKind, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
 import { launchProgram, type Walls } from '../isolate/launch.ts';
 import { MemoryWatch } from '../isolate/memory-watch.ts';
 import { ProcessWorker } from '../isolate/process-worker.ts';
 import { findInside, openWalls, refuseUnbuilt } from '../isolate/process.ts';
 import { startError } from '../isolate/start-failure.ts';
+import { type Home, Homes } from './homes.ts';
 import { endGroupWith } from './process-group.ts';
-import { limitWords, openProgramWalls } from './program.ts';
 import { logOutput } from './program-output.ts';
+import { behind, openProgramWalls, type ProgramWalls } from './program-walls.ts';
+import { folderOf } from './start-command.ts';
 
 export interface RuntimeOptions {
   readonly log: Log;
@@ -21,6 +22,8 @@ export interface RuntimeOptions {
   readonly insideDir?: string;
   /** Added to the priority number of every worker, so that the runner answers while they compute. */
   readonly niceness?: number;
+  /** Folders that workers do not see, where that can be done. */
+  readonly hidden?: readonly string[];
 }
 
 /** What sets one of these runtimes apart. */
@@ -28,11 +31,12 @@ export interface FramedRuntime {
   readonly name: Runtime;
   /** The file of `insideDir` that speaks frames. */
   readonly wrapper: string;
-  /**
-   * Behind which walls: those of programs, whose process table ends with them, or those of the js isolate, whose memory is
-   * measured before it is limited, because Node reserves much more than it uses.
-   */
-  readonly walls: 'program' | 'measured';
+  /** Whether its memory is limited from the start, or beyond what is measured when it is up: Node reserves much more than it uses. */
+  readonly memory: 'limited' | 'measured';
+  /** Files it reads beside the wrapper and the bundle's, for whoever it runs as. */
+  reads(insideDir: string): readonly string[];
+  /** Default: empty. */
+  environment?(home: Home): Readonly<Record<string, string>>;
   /** The command line of a worker that runs a bundle. @throws INVALID_BUNDLE when this machine cannot run it */
   command(wrapper: string, spec: WorkerSpec, folder: string): readonly string[];
 }
@@ -42,44 +46,58 @@ export interface FramedRuntime {
  * fd 3: calls in batches, replies unopened, ping, cancel. What the bundle prints goes to its log.
  */
 export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOptions): IsolateKind {
-  const { log, insideDir = findInside(), niceness = 10 } = options;
+  const { log, insideDir = findInside(), niceness = 10, hidden = [] } = options;
   const watch = new MemoryWatch();
-  const programWalls = openProgramWalls(log);
+  const homes = new Homes(log);
+  const wrapper = join(insideDir, runtime.wrapper);
+  const openGuard = openProgramWalls(log, { hidden, reads: [wrapper, ...runtime.reads(insideDir)] });
   let walls: Promise<Walls> | undefined;
 
-  /** The words before a worker's own, for the walls of programs. */
-  async function guardOf(spec: WorkerSpec): Promise<readonly string[]> {
-    if (runtime.walls === 'measured') return [];
-    const { guard, prlimit } = await programWalls();
-    return [...guard, ...limitWords(prlimit, spec.memoryMb)];
+  async function openHome(spec: WorkerSpec): Promise<[Home, ProgramWalls]> {
+    const guard = await openGuard();
+    return [await homes.open(folderOf(spec), guard.users), guard];
   }
 
   return {
     name: runtime.name,
     async start(spec, events) {
       refuseUnbuilt(insideDir, runtime.wrapper);
-      if (spec.folder === undefined) {
-        throw new FuncatronError('INVALID_BUNDLE', `bundle ${spec.bundle} has no files for runtime ${runtime.name}`);
-      }
       walls ??= openWalls(log);
-      // Stacks and permissions name real paths.
-      const [found, folder, guard] = await Promise.all([walls, realpath(spec.folder), guardOf(spec)]);
-      const command = runtime.command(join(insideDir, runtime.wrapper), spec, folder);
-      const stdio: StdioOptions = ['ignore', 'pipe', 'pipe', 'pipe'];
-      const program = launchProgram(found, [...guard, ...command], { cwd: folder, stdio, niceness });
-      endGroupWith(program);
-      logOutput(program.stdout, 'info', events, spec.logLevel);
-      logOutput(program.stderr, 'warn', events, spec.logLevel);
-      const child = new Child(program, spec.memoryMb, spec.startTimeoutMs, found);
+      const [found, [home, guard]] = await Promise.all([walls, openHome(spec)]);
       try {
-        await child.up;
-        const worker = new ProcessWorker({ child, spec, events, watch, log });
-        await worker.started;
-        return worker;
-      } catch (cause) {
-        child.end('killed', 'it did not start');
-        throw startError(spec, cause);
+        // Stacks and permissions name real paths.
+        const folder = await realpath(home.folder);
+        const limitMb = runtime.memory === 'limited' ? spec.memoryMb : undefined;
+        const command = behind(guard, runtime.command(wrapper, spec, folder), home.user, limitMb);
+        const environment = runtime.environment?.(home) ?? {};
+        const program = launchProgram(found, command, { cwd: folder, stdio: STDIO, niceness, environment, jail: [] });
+        endGroupWith(program);
+        logOutput(program.stdout, 'info', events, spec.logLevel);
+        logOutput(program.stderr, 'warn', events, spec.logLevel);
+        const limits = runtime.memory === 'limited' ? { ...found, prlimit: undefined } : found;
+        const child = new Child(program, spec.memoryMb, spec.startTimeoutMs, limits);
+        void child.exited.then(() => home.close());
+        return await load(child, spec, events);
+      } catch (error) {
+        await home.close();
+        throw error;
       }
     },
+    close: () => homes.close(),
   };
+
+  async function load(child: Child, spec: WorkerSpec, events: WorkerEvents): Promise<ProcessWorker> {
+    try {
+      await child.up;
+      const worker = new ProcessWorker({ child, spec, events, watch, log });
+      await worker.started;
+      return worker;
+    } catch (cause) {
+      child.end('killed', 'it did not start');
+      throw startError(spec, cause);
+    }
+  }
 }
+
+/** Output goes to the log; frames on fd 3. */
+const STDIO: StdioOptions = ['ignore', 'pipe', 'pipe', 'pipe'];

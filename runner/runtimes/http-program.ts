@@ -151,8 +151,15 @@ export class HttpProgram implements Driver {
 
   /** The end of its stdout mostly is its own end, which says more. */
   #expectExit(): void {
-    const timer = setTimeout(() => this.#end('crashed', 'it closed its stdout'), EXIT_MS);
+    const timer = setTimeout(() => this.#closed(), EXIT_MS);
     void this.ended.then(() => clearTimeout(timer));
+  }
+
+  /** Nothing it does can be heard any more. One that had no call to do it for would do it again, so it is not replaced here. */
+  #closed(): void {
+    this.isSpoiled = this.#current !== undefined;
+    this.#end('crashed', 'it closed its stdout');
+    this.#settle({ code: 'FUNC_CRASHED', message: 'the program closed its stdout' });
   }
 
   #end(reason: 'killed' | 'crashed', detail: string): void {

@@ -1,14 +1,17 @@
+import { TimerWheel } from '../../core/deadline.ts';
 import { FuncatronError } from '../../core/errors.ts';
 import { delay } from '../../core/lifecycle.ts';
-import type { Log } from '../../core/log.ts';
 import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
+import type { ProgramRuntimeOptions } from './default.ts';
 import { environmentOf } from './environment.ts';
+import { Homes } from './homes.ts';
 import { HttpDriver } from './http-driver.ts';
 import { HttpProgram } from './http-program.ts';
 import { logOutput } from './program-output.ts';
+import { openProgramWalls } from './program-walls.ts';
 import { ProgramWorker } from './program-worker.ts';
-import { openProgramWalls, startProgram } from './program.ts';
-import { commandOf } from './start-command.ts';
+import { startProgram } from './program.ts';
+import { commandOf, folderOf } from './start-command.ts';
 import { StderrTail } from './stderr-tail.ts';
 
 /** A program that cannot run says so soon: how long the first worker of a revision is watched before it counts as started. */
@@ -18,36 +21,48 @@ const PROVING_MS = 300;
  * The `http` runtime: Fn's hot functions. A worker is one program, started once, which reads HTTP/1.1 requests from stdin
  * and writes HTTP/1.1 responses to stdout (fnproject/fn, docs/developers/function-format.md, "HTTP I/O Format").
  */
-export function createHttpRuntime({ log }: { readonly log: Log }): IsolateKind {
-  const walls = openProgramWalls(log);
+export function createHttpRuntime({ log, hidden = [] }: ProgramRuntimeOptions): IsolateKind {
+  const openWalls = openProgramWalls(log, { hidden });
+  const homes = new Homes(log);
+  const wheel = new TimerWheel();
   /** Revisions of which a program has run here: later ones need no proof, and calls may be waiting for them. */
   const proven = new Set<string>();
   return {
     name: 'http',
     async start(spec, events) {
-      const environment = environmentOf(spec, 'http');
-      const { folder, words } = commandOf(spec, environment['PATH'] ?? '');
+      const walls = await openWalls();
+      const home = await homes.open(folderOf(spec), walls.users);
+      const { folder, user } = home;
       const { memoryMb } = spec;
-      const found = await walls();
-      const start = (): HttpProgram => {
-        const child = startProgram({ walls: found, command: words, folder, environment, memoryMb });
-        const tail = new StderrTail(child.stderr);
-        const program = new HttpProgram(child, () => tail.lastLine());
-        logOutput(child.stderr, 'info', {
-          onLog(line) {
-            const { current } = program;
-            const about = current === undefined ? {} : { callId: current.id, operationId: current.operationId };
-            events.onLog({ ...line, ...about });
-          },
-        });
-        return program;
-      };
-      const program = start();
-      const key = `${spec.bundle}@${spec.revision}`;
-      if (!proven.has(key)) await prove(spec, program);
-      proven.add(key);
-      return new ProgramWorker(spec, events, new HttpDriver(program, start));
+      try {
+        const environment = environmentOf(spec, 'http', home);
+        const command = commandOf(spec, folder, environment['PATH'] ?? '');
+        const start = (): HttpProgram => {
+          const child = startProgram({ walls, command, folder, environment, memoryMb, user });
+          const tail = new StderrTail(child.stderr);
+          const program = new HttpProgram(child, () => tail.lastLine());
+          logOutput(child.stderr, 'info', {
+            onLog(line) {
+              const { current } = program;
+              const about = current === undefined ? {} : { callId: current.id, operationId: current.operationId };
+              events.onLog({ ...line, ...about });
+            },
+          });
+          return program;
+        };
+        const program = start();
+        const key = `${spec.bundle}@${spec.revision}`;
+        if (!proven.has(key)) await prove(spec, program);
+        proven.add(key);
+        const driver = new HttpDriver(program, start);
+        void driver.ended.then(() => home.close());
+        return new ProgramWorker(spec, events, driver, wheel);
+      } catch (error) {
+        await home.close();
+        throw error;
+      }
     },
+    close: () => homes.close(),
   };
 }
 

@@ -8,7 +8,16 @@ import { createFramedRuntime, type RuntimeOptions } from './framed.ts';
  * Node's permission model, which holds honest code to what its manifest declares, and the process itself.
  */
 export function createNodeRuntime(options: RuntimeOptions): IsolateKind {
-  return createFramedRuntime({ name: 'node', wrapper: 'node.cjs', walls: 'measured', command: commandOf }, options);
+  return createFramedRuntime(
+    {
+      name: 'node',
+      wrapper: 'node.cjs',
+      memory: 'measured',
+      reads: (insideDir) => [process.execPath, join(insideDir, 'sdk.mjs')],
+      command: commandOf,
+    },
+    options,
+  );
 }
 
 function commandOf(wrapper: string, spec: WorkerSpec, folder: string): readonly string[] {

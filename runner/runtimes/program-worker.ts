@@ -1,3 +1,4 @@
+import type { TimerWheel, WheelEntry } from '../../core/deadline.ts';
 import { ERRORS, type ErrorCode, FuncatronError } from '../../core/errors.ts';
 import { formatId, newId } from '../../core/id.ts';
 import {
@@ -13,10 +14,8 @@ import type { Worker, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
 import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
 
 const CLOSE_MS = 2_000;
-/** The longest wait `setTimeout` takes. */
-const LONGEST_MS = 2 ** 31 - 1;
 
-interface Entry {
+interface Entry extends WheelEntry {
   readonly tag: number;
   readonly id: Buffer;
   readonly call: ProgramCall;
@@ -32,19 +31,20 @@ export class ProgramWorker implements Worker {
   readonly #spec: WorkerSpec;
   readonly #events: WorkerEvents;
   readonly #driver: Driver;
+  readonly #wheel: TimerWheel;
   /** By the id of the call, in hex. */
   readonly #entries = new Map<string, Entry>();
-  #timer: NodeJS.Timeout | undefined;
-  #wakeAt = Infinity;
   #isGone = false;
 
-  constructor(spec: WorkerSpec, events: WorkerEvents, driver: Driver) {
+  /** @param wheel for the deadlines of its calls */
+  constructor(spec: WorkerSpec, events: WorkerEvents, driver: Driver, wheel: TimerWheel) {
     this.#spec = spec;
     this.#events = events;
     this.#driver = driver;
+    this.#wheel = wheel;
     void driver.ended.then((exit) => {
       this.#isGone = true;
-      clearTimeout(this.#timer);
+      for (const entry of this.#entries.values()) wheel.remove(entry);
       this.#entries.clear();
       events.onExit(exit);
     });
@@ -100,13 +100,21 @@ export class ProgramWorker implements Worker {
       body: envelope.body(index),
       deadline,
     };
-    const entry: Entry = { tag, id, call, startedMs: performance.now() };
+    const entry: Entry = {
+      tag,
+      id,
+      call,
+      startedMs: performance.now(),
+      tick: 0,
+      expire: () => this.#expire(key, entry),
+    };
     this.#entries.set(key, entry);
-    this.#wakeBy(deadline);
+    if (deadline !== Infinity) this.#wheel.add(entry, deadline - Date.now());
     const outcome = await this.#driver.run(call).catch(unstarted);
     // Answered by its deadline meanwhile, or gone with the program.
     if (this.#entries.get(key) !== entry) return;
     this.#entries.delete(key);
+    this.#wheel.remove(entry);
     this.#answer(entry, outcome);
   }
 
@@ -129,25 +137,6 @@ export class ProgramWorker implements Worker {
 
   #reply(tag: number, record: ReplyRecord): void {
     if (!this.#isGone) this.#events.onReplies(tag, encodeReplies([record]));
-  }
-
-  /** One timer for all deadlines: it wakes at the earliest one it knew of and looks for the next. */
-  #wakeBy(deadline: number): void {
-    if (deadline >= this.#wakeAt) return;
-    clearTimeout(this.#timer);
-    this.#wakeAt = deadline;
-    this.#timer = setTimeout(() => this.#wake(), Math.min(deadline - Date.now() + 1, LONGEST_MS));
-  }
-
-  #wake(): void {
-    const now = Date.now();
-    let next = Infinity;
-    for (const [key, entry] of this.#entries) {
-      if (entry.call.deadline > now) next = Math.min(next, entry.call.deadline);
-      else this.#expire(key, entry);
-    }
-    this.#wakeAt = Infinity;
-    this.#wakeBy(next);
   }
 
   #expire(key: string, { tag, id, call }: Entry): void {

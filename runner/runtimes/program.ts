@@ -1,88 +1,10 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { constants, setPriority } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import type { Log } from '../../core/log.ts';
+import type { User } from '../isolate/users.ts';
 import { endGroupWith } from './process-group.ts';
+import { behind, type ProgramWalls } from './program-walls.ts';
 
-/** How a program of a bundle is started, and which walls it runs behind. What they stop and what not: docs/runtimes.md. */
-
-const run = promisify(execFile);
-const MiB = 1024 * 1024;
-/** Beside what it works with, a program has an interpreter and stacks. */
-const EXTRA_MB = 64;
 const NICENESS = 10;
-const FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin'];
-
-const KILLED_WITH_RUNNER = ['--pdeathsig', 'KILL', '--no-new-privs', '--'];
-/** A process table of its own, which ends with its first process, with all that is in it, be it in other sessions. */
-const OWN_PROCESSES = ['--pid', '--fork', '--kill-child=KILL'];
-/** From the best on; the last ones are for a runner that is not root. */
-const NAMESPACES: readonly (readonly string[])[] = [
-  [...OWN_PROCESSES, '--mount-proc', '--'],
-  [...OWN_PROCESSES, '--'],
-  ['--user', '--map-current-user', ...OWN_PROCESSES, '--mount-proc', '--'],
-  ['--user', '--map-current-user', ...OWN_PROCESSES, '--'],
-];
-
-/**
- * The first process of a namespace is not like others: signals it does not handle do nothing to it, be they SIGKILL from
- * itself or SIGPIPE. So a shell is the first, and ends with its program; `exit` keeps it from becoming the program.
- */
-const FIRST_PROCESS = ['/bin/sh', '-c', '"$@"; exit $?', 'sh'];
-
-/** The words that stand before a program's own, as far as this machine has them. */
-export interface ProgramWalls {
-  readonly guard: readonly string[];
-  /** `prlimit`, where it is. */
-  readonly prlimit: string | undefined;
-  /** Whether a process that left its session is killed with the others. */
-  readonly catchesDaemons: boolean;
-}
-
-/** Tries what there is: a kernel or a container may forbid what is installed. */
-export async function findProgramWalls(): Promise<ProgramWalls> {
-  const [setpriv, unshare, prlimit] = ['setpriv', 'unshare', 'prlimit'].map(findProgram);
-  const killed = await firstThatRuns(setpriv, [KILLED_WITH_RUNNER]);
-  const namespace = await firstThatRuns(unshare, NAMESPACES);
-  const limited = await firstThatRuns(prlimit, [['--core=0:0', '--']]);
-  return {
-    guard: [...killed, ...namespace, ...(namespace.length > 0 ? FIRST_PROCESS : [])],
-    prlimit: limited.length === 0 ? undefined : prlimit,
-    catchesDaemons: namespace.length > 0,
-  };
-}
-
-/** Finds the walls once, when the first program is to be started, and says in the log what is missing. */
-export function openProgramWalls(log: Log): () => Promise<ProgramWalls> {
-  let found: Promise<ProgramWalls> | undefined;
-  return () => {
-    found ??= findProgramWalls().then((walls) => {
-      if (!walls.catchesDaemons)
-        log.warn('no process namespaces here: a program that leaves its session is not killed');
-      return walls;
-    });
-    return found;
-  };
-}
-
-function findProgram(name: string): string | undefined {
-  return FOLDERS.map((folder) => join(folder, name)).find((file) => existsSync(file));
-}
-
-async function firstThatRuns(program: string | undefined, choices: readonly (readonly string[])[]): Promise<string[]> {
-  if (program === undefined) return [];
-  for (const choice of choices) {
-    try {
-      await run(program, [...choice, process.execPath, '--version'], { env: {} });
-      return [program, ...choice];
-    } catch {
-      // Not here; the next choice asks for less.
-    }
-  }
-  return [];
-}
 
 export interface ProgramOptions {
   readonly walls: ProgramWalls;
@@ -90,6 +12,8 @@ export interface ProgramOptions {
   readonly folder: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly memoryMb: number;
+  /** It runs as; default: as the runner does. */
+  readonly user?: User | undefined;
 }
 
 /**
@@ -98,8 +22,8 @@ export interface ProgramOptions {
  * everything it ever started.
  */
 export function startProgram(options: ProgramOptions): ChildProcess {
-  const { walls, command, folder, environment, memoryMb } = options;
-  const [program = '', ...args] = [...walls.guard, ...limitWords(walls.prlimit, memoryMb), ...command];
+  const { walls, command, folder, environment, memoryMb, user } = options;
+  const [program = '', ...args] = behind(walls, command, user, memoryMb);
   const child = spawn(program, args, { cwd: folder, env: environment, stdio: 'pipe', detached: true });
   // EPIPE is how its end looks from here; its exit is told by the process.
   child.stdin.on('error', () => undefined);
@@ -107,12 +31,6 @@ export function startProgram(options: ProgramOptions): ChildProcess {
   lowerPriority(child.pid);
   endGroupWith(child);
   return child;
-}
-
-/** The words before a program's own that limit the data of every process it consists of. */
-export function limitWords(prlimit: string | undefined, memoryMb: number): readonly string[] {
-  const data = (memoryMb + EXTRA_MB) * MiB;
-  return prlimit === undefined ? [] : [prlimit, `--data=${data}:${data}`, '--core=0:0', '--'];
 }
 
 /** At once: what it starts later inherits its niceness. */

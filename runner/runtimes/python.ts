@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { FuncatronError } from '../../core/errors.ts';
 import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
+import { homeVariables } from './environment.ts';
 import { createFramedRuntime, type RuntimeOptions } from './framed.ts';
 
 /** Looked for in fixed places: the environment is not ours to read. */
@@ -8,7 +9,17 @@ const PYTHONS = ['/usr/local/bin/python3', '/usr/bin/python3', '/opt/homebrew/bi
 
 /** The `python` runtime: handlers as Nuclio spells them, on the machine's own Python (3.9 or later), in a process of their own. */
 export function createPythonRuntime(options: RuntimeOptions): IsolateKind {
-  return createFramedRuntime({ name: 'python', wrapper: 'python.py', walls: 'program', command: commandOf }, options);
+  return createFramedRuntime(
+    {
+      name: 'python',
+      wrapper: 'python.py',
+      memory: 'limited',
+      reads: () => [],
+      environment: homeVariables,
+      command: commandOf,
+    },
+    options,
+  );
 }
 
 function commandOf(wrapper: string, spec: WorkerSpec, folder: string): readonly string[] {

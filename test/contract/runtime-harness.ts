@@ -37,10 +37,11 @@ export class RuntimeStarter {
     return harness;
   }
 
-  /** Processes that run for the workers, with their folder on the command line. */
+  /** Processes that run for the workers, with their folder on the command line: the one they were given, or a copy. */
   processes(): readonly number[] {
     const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
-    return pids.filter((pid) => !isGone(pid) && this.#folders.some((folder) => commandOf(pid).includes(folder)));
+    const folders = [...this.#folders, `funcatron-programs-${process.pid}-`];
+    return pids.filter((pid) => !isGone(pid) && folders.some((folder) => commandOf(pid).includes(folder)));
   }
 
   async endAll(): Promise<void> {
@@ -48,6 +49,7 @@ export class RuntimeStarter {
     this.#workers = [];
     for (const { worker } of workers) worker.kill();
     await Promise.all(workers.map(({ exited }) => exited));
+    await this.#kind?.close?.();
     for (const folder of this.#folders) rmSync(folder, { recursive: true });
     this.#folders = [];
   }

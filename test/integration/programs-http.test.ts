@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type EmbeddedCluster, openEmbedded } from '../helpers/embedded.ts';
 
-const PATHS = ['echo', 'rubbish', 'exits', 'hangs', 'fails'];
+const PATHS = ['echo', 'rubbish', 'exits', 'closes', 'hangs', 'fails'];
 
 function documentOf(runtime: string, entry: string): string {
   const operations = PATHS.map((path) => {
@@ -40,13 +40,15 @@ describe('programs behind HTTP', () => {
     return { status: response.status, text: await response.text() };
   }
 
+  const WORDS: Readonly<Record<string, string>> = { rubbish: 'writes rubbish', closes: 'closes its stdout' };
   const misdeeds: readonly (readonly [string, number, string])[] = [
     ['rubbish', 502, 'INVALID_RESPONSE'],
     ['exits', 502, 'FUNC_CRASHED'],
+    ['closes', 502, 'FUNC_CRASHED'],
     ['hangs', 504, 'TIMEOUT'],
   ];
   for (const [path, status, code] of misdeeds) {
-    it(`answers ${status} ${code} to a program that ${path === 'rubbish' ? 'writes rubbish' : path}, and the next call finds a new one`, async function () {
+    it(`answers ${status} ${code} to a program that ${WORDS[path] ?? path}, and the next call finds a new one`, async function () {
       this.timeout(20_000);
       const answer = await post(path);
       assert.equal(answer.status, status);

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Permissions } from '../../core/bundle/manifest.ts';
 import { createNodeRuntime } from '../../runner/runtimes/node.ts';
-import { type Files, isGone, RuntimeStarter } from '../contract/runtime-harness.ts';
+import { findProgramWalls } from '../../runner/runtimes/program-walls.ts';
+import { type Files, RuntimeStarter } from '../contract/runtime-harness.ts';
+import { processesWith } from '../helpers/programs.ts';
 import { until } from '../helpers/until.ts';
 
 const NONE: Permissions = { net: false, fs: { read: [], write: [] }, child: false };
@@ -172,17 +175,25 @@ describe('runner/runtimes/node', () => {
       assert.equal((await worker.call()).json(), 1);
     });
 
-    it('takes the processes it has started with it', async () => {
-      const worker = await start(
-        `import { spawn } from 'node:child_process';
-         export const run = () => spawn('/bin/sleep', ['600'], { stdio: 'inherit' }).pid;`,
-        { ...NONE, child: true },
-      );
-      const pid = (await worker.call()).json() as number;
-      assert.equal(isGone(pid), false);
-      worker.worker.kill();
-      await worker.exited;
-      await until('its child is gone', () => isGone(pid));
-    });
+    for (const [what, detached] of [
+      ['the processes it has started', false],
+      ['those that left its session, where there are process namespaces', true],
+    ] as const) {
+      it(`takes with it ${what}`, async function () {
+        if (detached && !(await findProgramWalls()).catchesDaemons) this.skip();
+        const marker = `marker-${randomBytes(8).toString('hex')}`;
+        const worker = await start(
+          `import { spawn } from 'node:child_process';
+           const options = { stdio: 'inherit', detached: ${detached} };
+           export const run = () => void spawn('/bin/sh', ['-c', 'sleep 600; exit', '${marker}'], options);`,
+          { ...NONE, child: true },
+        );
+        await worker.call();
+        await until('its child runs', () => processesWith(marker).length > 0);
+        worker.worker.kill();
+        await worker.exited;
+        await until('its child is gone', () => processesWith(marker).length === 0);
+      });
+    }
   });
 });

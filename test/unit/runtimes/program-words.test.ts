@@ -78,8 +78,15 @@ describe('runner/runtimes/http-request', () => {
 
 describe('runner/runtimes/environment', () => {
   it('has nothing of the runner, config as it is written, and no name that would be obeyed before the walls stand', () => {
-    const config = { GREETING: 'hi', limits: { a: 1 }, 'not-a-name': 1, FN_FORMAT: 'json', LD_PRELOAD: './x.so' };
-    const found = environmentOf(specOf('', { config, secrets: { TOKEN: 's' } }), 'http');
+    const config = {
+      GREETING: 'hi',
+      limits: { a: 1 },
+      'not-a-name': 1,
+      FN_FORMAT: 'json',
+      LD_PRELOAD: './x.so',
+      SHELLOPTS: 'x',
+    };
+    const found = environmentOf(specOf('', { config, secrets: { TOKEN: 's' } }), 'http', { own: '/own' });
     assert.deepEqual(Object.keys(found).sort(), [
       'FN_APP_NAME',
       'FN_FORMAT',
@@ -90,6 +97,7 @@ describe('runner/runtimes/environment', () => {
       'HOME',
       'LANG',
       'PATH',
+      'TMPDIR',
       'TOKEN',
       'limits',
     ]);

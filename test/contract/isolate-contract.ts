@@ -2,6 +2,7 @@ import type { IsolateKind } from '../../runner/isolate/isolate.ts';
 import { describeCalls } from './isolate-calls.ts';
 import { describeFresh } from './isolate-fresh.ts';
 import { WorkerStarter } from './isolate-harness.ts';
+import { describeHooks } from './isolate-hooks.ts';
 import { describeLifetime } from './isolate-lifetime.ts';
 import { describeResults } from './isolate-results.ts';
 import { describeServices } from './isolate-services.ts';
@@ -37,6 +38,7 @@ export function describeIsolate(
     describeCalls(workers);
     describeResults(workers);
     describeServices(workers);
+    describeHooks(workers);
     describeLifetime(workers, () => kind);
     describeMore(workers);
   });

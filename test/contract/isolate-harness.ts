@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import type { Isolation } from '../../core/bundle/manifest.ts';
 import { writeId } from '../../core/id.ts';
 import { createLog } from '../../core/log.ts';
 import {
@@ -19,7 +20,9 @@ import type {
   WorkerExit,
   WorkerSpec,
 } from '../../runner/isolate/isolate.ts';
-import { createProcessIsolate } from '../../runner/isolate/process.ts';
+import { createProcessIsolate, type ProcessIsolateOptions } from '../../runner/isolate/process.ts';
+import { createStrictIsolate } from '../../runner/isolate/strict.ts';
+import { createThreadIsolate } from '../../runner/isolate/thread.ts';
 
 /** A worker under test, with its calls matched to their replies. */
 
@@ -142,9 +145,20 @@ export function newIdBytes(): Buffer {
 
 /** The process isolate, built from the sources as they are now. */
 export function openProcessIsolate(): IsolateKind {
-  execFileSync(process.execPath, ['tools/build-inside.mjs']);
-  return createProcessIsolate({ log: silentLog, allowWeakIsolation: false });
+  return openIsolate(createProcessIsolate);
 }
+
+function openIsolate(create: (options: ProcessIsolateOptions) => IsolateKind): IsolateKind {
+  execFileSync(process.execPath, ['tools/build-inside.mjs']);
+  return create({ log: silentLog, allowWeakIsolation: false });
+}
+
+/** Opens each of the isolates of `js`, by name. */
+export const JS_ISOLATES = {
+  process: openProcessIsolate,
+  thread: () => openIsolate(createThreadIsolate),
+  strict: () => openIsolate(createStrictIsolate),
+} as const satisfies Readonly<Record<Isolation, () => IsolateKind>>;
 
 /** A spec whose operations are the exports named. */
 export function specOf(source: string, overrides: Partial<WorkerSpec> = {}, handlers = ['run']): WorkerSpec {

@@ -1,4 +1,4 @@
 import { describeJsIsolate } from './isolate-contract.ts';
-import { openProcessIsolate } from './isolate-harness.ts';
+import { JS_ISOLATES } from './isolate-harness.ts';
 
-describeJsIsolate('process', openProcessIsolate);
+describeJsIsolate('process', JS_ISOLATES.process);

@@ -1,17 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
-import { createStrictIsolate } from '../../runner/isolate/strict.ts';
 import { until } from '../helpers/until.ts';
 import { describeJsIsolate } from './isolate-contract.ts';
-import { silentLog, WorkerStarter } from './isolate-harness.ts';
+import { JS_ISOLATES, WorkerStarter } from './isolate-harness.ts';
 
-function openStrictIsolate(): IsolateKind {
-  execFileSync(process.execPath, ['tools/build-inside.mjs']);
-  return createStrictIsolate({ log: silentLog });
-}
-
-describeJsIsolate('strict', openStrictIsolate, [
+describeJsIsolate('strict', JS_ISOLATES.strict, [
   // isolated-vm tells of the first only: docs/security.md, and below.
   'describes every one of several rejections of one entry',
 ]);
@@ -20,9 +13,10 @@ describe('runner/isolate/strict', () => {
   let kind: IsolateKind;
   const workers = new WorkerStarter(() => kind);
   before(() => {
-    kind = openStrictIsolate();
+    kind = JS_ISOLATES.strict();
   });
   afterEach(() => workers.endAll());
+  after(async () => await kind.close?.());
 
   it('describes the first of the rejections of one entry that nothing handles', async () => {
     const worker = await workers.start(`exports.run = () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { newId } from '../../core/id.ts';
 import { createLog } from '../../core/log.ts';
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
-import { openProcessIsolate } from '../contract/isolate-harness.ts';
+import { JS_ISOLATES } from '../contract/isolate-harness.ts';
 import { freePort } from '../helpers/servers/port.ts';
 import { useRabbit } from '../helpers/servers/rabbitmq.ts';
 import { useRedis } from '../helpers/servers/redis.ts';
@@ -30,130 +30,133 @@ exports.fail = async (event, { services }) => {
 exports.throws = async (event, { services }) => await services.db.query('select 1');
 `;
 
-describe('secrets', function () {
-  this.timeout(60_000);
-  const redis = useRedis();
-  const rabbit = useRabbit();
-  let folder: string;
-  let isolate: IsolateKind;
-  let test: TestRunner | undefined;
-  let fd: number;
+for (const [name, openIsolate] of Object.entries(JS_ISOLATES))
+  describe(`secrets in ${name}`, function () {
+    this.timeout(60_000);
+    const redis = useRedis();
+    const rabbit = useRabbit();
+    let folder: string;
+    let isolate: IsolateKind;
+    let test: TestRunner | undefined;
+    let fd: number;
 
-  before(() => {
-    isolate = openProcessIsolate();
-  });
-  after(async () => await isolate?.close?.());
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'funcatron-secrets-'));
-    fd = openSync(join(folder, 'log'), 'w');
-  });
-  afterEach(async () => {
-    await test?.close();
-    test = undefined;
-    closeSync(fd);
-    rmSync(folder, { recursive: true, force: true });
-  });
+    before(() => {
+      isolate = openIsolate();
+    });
+    after(async () => await isolate?.close?.());
+    beforeEach(() => {
+      folder = mkdtempSync(join(tmpdir(), 'funcatron-secrets-'));
+      fd = openSync(join(folder, 'log'), 'w');
+    });
+    afterEach(async () => {
+      await test?.close();
+      test = undefined;
+      closeSync(fd);
+      rmSync(folder, { recursive: true, force: true });
+    });
 
-  it('are said nowhere, whatever goes wrong with the services that use them', async () => {
-    const password = `p${newId()}`;
-    const port = await freePort();
-    const withPassword = (text: string): string => {
-      const url = new URL(text);
-      url.username = 'user';
-      url.password = password;
-      return url.href;
-    };
-    const values = {
-      OPEN: `open-${newId()}`,
-      DB: `postgres://user:${password}@127.0.0.1:${port}/db`,
-      GONE: `redis://user:${password}@127.0.0.1:${port}/0`,
-      CACHE: withPassword(redis.url()),
-      BUS: withPassword(rabbit.url()),
-      CRM: `http://user:${password}@127.0.0.1:${port}/${password}/`,
-      CRM_TOKEN: `Bearer ${password}`,
-    };
-    mkdirSync(join(folder, 'secrets'));
-    for (const [name, value] of Object.entries(values)) writeFileSync(join(folder, 'secrets', name), value);
-    test = await openTestRunner({
-      operations: [{ operationId: 'fail' }, { operationId: 'throws' }],
-      isolate,
-      source,
-      log: createLog({ level: 'debug', role: 'test', fd }),
-      config: { secretsDir: join(folder, 'secrets') },
-      manifest: {
-        secrets: ['OPEN'],
-        services: {
-          db: { type: 'postgres', url: { secret: 'DB' }, poolMax: 2 },
-          gone: { type: 'redis', url: { secret: 'GONE' } },
-          cache: { type: 'redis', url: { secret: 'CACHE' } },
-          bus: { type: 'amqp', url: { secret: 'BUS' } },
-          crm: { type: 'http', baseUrl: { secret: 'CRM' }, headers: { authorization: { secret: 'CRM_TOKEN' } } },
+    it('are said nowhere, whatever goes wrong with the services that use them', async () => {
+      const password = `p${newId()}`;
+      const port = await freePort();
+      const withPassword = (text: string): string => {
+        const url = new URL(text);
+        url.username = 'user';
+        url.password = password;
+        return url.href;
+      };
+      const values = {
+        OPEN: `open-${newId()}`,
+        DB: `postgres://user:${password}@127.0.0.1:${port}/db`,
+        GONE: `redis://user:${password}@127.0.0.1:${port}/0`,
+        CACHE: withPassword(redis.url()),
+        BUS: withPassword(rabbit.url()),
+        CRM: `http://user:${password}@127.0.0.1:${port}/${password}/`,
+        CRM_TOKEN: `Bearer ${password}`,
+      };
+      mkdirSync(join(folder, 'secrets'));
+      for (const [name, value] of Object.entries(values)) writeFileSync(join(folder, 'secrets', name), value);
+      test = await openTestRunner({
+        operations: [{ operationId: 'fail' }, { operationId: 'throws' }],
+        isolate,
+        source,
+        log: createLog({ level: 'debug', role: 'test', fd }),
+        config: { secretsDir: join(folder, 'secrets') },
+        manifest: {
+          secrets: ['OPEN'],
+          services: {
+            db: { type: 'postgres', url: { secret: 'DB' }, poolMax: 2 },
+            gone: { type: 'redis', url: { secret: 'GONE' } },
+            cache: { type: 'redis', url: { secret: 'CACHE' } },
+            bus: { type: 'amqp', url: { secret: 'BUS' } },
+            crm: { type: 'http', baseUrl: { secret: 'CRM' }, headers: { authorization: { secret: 'CRM_TOKEN' } } },
+          },
         },
-      },
+      });
+      const { body: said } = await test.call(0, { timeoutMs: 20_000 });
+      const codes = (JSON.parse(said) as string[]).filter((text) => /^[A-Z_]+$/.test(text));
+      assert.deepEqual(codes, ['SERVICE_DOWN', 'SERVICE_DOWN', 'SERVICE_DOWN', 'SERVICE_DOWN', 'SERVICE_DOWN']);
+      const answer = await test.call(1);
+      assert.equal(answer.code, 'FUNC_ERROR');
+      const { lines, reports, runner, folder: data } = test;
+      await until('the lines have come', () => lines.some(({ operationId }) => operationId === 'throws'));
+      await test.report();
+      const metrics = await (await fetch(`http://127.0.0.1:${runner.adminPort}/metrics`)).text();
+      const files = readdirSync(data, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+      const everything: Record<string, string> = {
+        said,
+        answer: answer.body,
+        metrics,
+        lines: JSON.stringify(lines),
+        reports: JSON.stringify(reports),
+        log: readFileSync(join(folder, 'log'), 'utf8'),
+        ...Object.fromEntries(
+          files.map((file) => [file.name, readFileSync(join(file.parentPath, file.name), 'latin1')]),
+        ),
+      };
+      assert.ok((everything['log'] ?? '').length > 100);
+      for (const [where, text] of Object.entries(everything)) {
+        assert.ok(!text.includes(password), `the password is in ${where}`);
+        assert.ok(!text.includes(values.OPEN), `the secret of the func is in ${where}`);
+        assert.ok(!text.includes(String(port)) || where === 'metrics', `the port of a service is in ${where}`);
+      }
     });
-    const { body: said } = await test.call(0, { timeoutMs: 20_000 });
-    const codes = (JSON.parse(said) as string[]).filter((text) => /^[A-Z_]+$/.test(text));
-    assert.deepEqual(codes, ['SERVICE_DOWN', 'SERVICE_DOWN', 'SERVICE_DOWN', 'SERVICE_DOWN', 'SERVICE_DOWN']);
-    const answer = await test.call(1);
-    assert.equal(answer.code, 'FUNC_ERROR');
-    const { lines, reports, runner, folder: data } = test;
-    await until('the lines have come', () => lines.some(({ operationId }) => operationId === 'throws'));
-    await test.report();
-    const metrics = await (await fetch(`http://127.0.0.1:${runner.adminPort}/metrics`)).text();
-    const files = readdirSync(data, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-    const everything: Record<string, string> = {
-      said,
-      answer: answer.body,
-      metrics,
-      lines: JSON.stringify(lines),
-      reports: JSON.stringify(reports),
-      log: readFileSync(join(folder, 'log'), 'utf8'),
-      ...Object.fromEntries(files.map((file) => [file.name, readFileSync(join(file.parentPath, file.name), 'latin1')])),
-    };
-    assert.ok((everything['log'] ?? '').length > 100);
-    for (const [where, text] of Object.entries(everything)) {
-      assert.ok(!text.includes(password), `the password is in ${where}`);
-      assert.ok(!text.includes(values.OPEN), `the secret of the func is in ${where}`);
-      assert.ok(!text.includes(String(port)) || where === 'metrics', `the port of a service is in ${where}`);
-    }
-  });
 
-  it('that are missing fail the deploy, which names the file to create', async () => {
-    mkdirSync(join(folder, 'shop'));
-    writeFileSync(join(folder, 'shop', 'OPEN'), 'x');
-    test = await openTestRunner({
-      operations: [{ operationId: 'fail' }],
-      isolate,
-      source,
-      config: { secretsDir: folder },
-      manifest: { secrets: ['OPEN'], services: { db: { type: 'postgres', url: { secret: 'DB' }, poolMax: 2 } } },
-      waits: false,
-    });
-    const { reports } = test;
-    await until('it has failed', () => reports.at(-1)?.revisions[0]?.state === 'failed');
-    const error = reports.at(-1)?.revisions[0]?.error;
-    assert.equal(error?.code, 'DEPLOY_FAILED');
-    assert.equal(error?.message, 'bundle shop needs secret DB, which this runner does not have');
-    assert.match(error?.hint ?? '', new RegExp(`${join(folder, 'shop', 'DB')} on the runner`));
-  });
-
-  for (const [what, url] of [
-    ['a server the operator does not allow', 'redis://127.0.0.1:6379'],
-    ['an allowed host that hides another one', 'postgres://db.test/x?host=127.0.0.1'],
-  ] as const) {
-    it(`written in the manifest instead of kept cannot name ${what}`, async () => {
-      const type = url.startsWith('redis') ? 'redis' : 'postgres';
+    it('that are missing fail the deploy, which names the file to create', async () => {
+      mkdirSync(join(folder, 'shop'));
+      writeFileSync(join(folder, 'shop', 'OPEN'), 'x');
       test = await openTestRunner({
         operations: [{ operationId: 'fail' }],
         isolate,
         source,
-        config: { secretsDir: folder, fetchAllow: 'db.test' },
-        manifest: { services: { db: type === 'redis' ? { type, url } : { type, url, poolMax: 1 } } },
+        config: { secretsDir: folder },
+        manifest: { secrets: ['OPEN'], services: { db: { type: 'postgres', url: { secret: 'DB' }, poolMax: 2 } } },
         waits: false,
       });
       const { reports } = test;
       await until('it has failed', () => reports.at(-1)?.revisions[0]?.state === 'failed');
-      assert.match(reports.at(-1)?.revisions[0]?.error?.message ?? '', /names a server this runner does not allow/);
+      const error = reports.at(-1)?.revisions[0]?.error;
+      assert.equal(error?.code, 'DEPLOY_FAILED');
+      assert.equal(error?.message, 'bundle shop needs secret DB, which this runner does not have');
+      assert.match(error?.hint ?? '', new RegExp(`${join(folder, 'shop', 'DB')} on the runner`));
     });
-  }
-});
+
+    for (const [what, url] of [
+      ['a server the operator does not allow', 'redis://127.0.0.1:6379'],
+      ['an allowed host that hides another one', 'postgres://db.test/x?host=127.0.0.1'],
+    ] as const) {
+      it(`written in the manifest instead of kept cannot name ${what}`, async () => {
+        const type = url.startsWith('redis') ? 'redis' : 'postgres';
+        test = await openTestRunner({
+          operations: [{ operationId: 'fail' }],
+          isolate,
+          source,
+          config: { secretsDir: folder, fetchAllow: 'db.test' },
+          manifest: { services: { db: type === 'redis' ? { type, url } : { type, url, poolMax: 1 } } },
+          waits: false,
+        });
+        const { reports } = test;
+        await until('it has failed', () => reports.at(-1)?.revisions[0]?.state === 'failed');
+        assert.match(reports.at(-1)?.revisions[0]?.error?.message ?? '', /names a server this runner does not allow/);
+      });
+    }
+  });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { Redis } from 'ioredis';
+import { Socket } from 'node:net';
 import { createLog } from '../../core/log.ts';
 import { openStore } from '../../core/store/open.ts';
 import { useRedis } from '../helpers/servers/redis.ts';
@@ -15,21 +15,26 @@ describe('core/store/redis', () => {
     openStore(`${redis.url()}?prefix=${prefix}`, { dataDir: '/nonexistent', log, role: 'test' }),
   );
 
-  it('sends the commands of one turn together: the server reads a few times, not once for each', async () => {
+  it('sends the commands of one turn in one write', async () => {
     const store = await openStore(`${redis.url()}?prefix=${prefix}`, { dataDir: '/nonexistent', log, role: 'test' });
-    const observer = new Redis(redis.url());
-    const reads = async (): Promise<number> =>
-      Number(/^total_reads_processed:(\d+)/m.exec(await observer.info('stats'))?.[1]);
+    const sockets = Socket.prototype;
+    // oxlint-disable-next-line typescript/unbound-method -- put back as it was
+    const { _write, _writev } = sockets;
+    let writes = 0;
+    sockets._write = function (...args) {
+      writes++;
+      _write.apply(this, args);
+    };
+    sockets._writev = function (...args) {
+      writes++;
+      _writev?.apply(this, args);
+    };
     try {
-      await store.set('crowd', 'a');
-      const before = await reads();
       await Promise.all(Array.from({ length: 200 }, () => store.get('crowd')));
-      const after = await reads();
-      assert.ok(after - before < 50, `${after - before} reads`);
-      await store.delete('crowd');
     } finally {
-      await observer.quit();
+      Object.assign(sockets, { _write, _writev });
       await store.close();
     }
+    assert.ok(writes > 0 && writes < 10, `${writes} writes`);
   });
 });

@@ -49,7 +49,8 @@ export async function bundleRefs(folder: string, file: string): Promise<string> 
   } catch (error) {
     if (refused !== undefined) throw refused;
     const message = error instanceof Error ? error.message : String(error);
-    throw refusal(file, { message: `its references cannot be resolved: ${message}`, file });
+    const hint = 'A $ref is a path relative to the file it stands in, then # and a pointer: ./schemas.yaml#/Order';
+    throw refusal(file, { message: `its references cannot be resolved: ${message}`, file, hint });
   }
 }
 
@@ -61,7 +62,8 @@ async function readInside(root: string, url: string): Promise<string> {
     real = await realpath(path);
   } catch {
     // Whatever keeps it from being read, the author has to look at that file.
-    throw refusal(name, { message: `$ref ${name} leads to a file that is not there`, file: name });
+    const hint = 'A $ref is a path relative to the file it stands in.';
+    throw refusal(name, { message: `$ref ${name} leads to a file that is not there`, file: name, hint });
   }
   if (!real.startsWith(root + sep)) {
     const hint = 'Copy the file into the bundle.';

@@ -38,6 +38,10 @@ const MAX_VALUES = 500_000;
 const MAX_DEPTH = 100;
 const MAX_ALIASES = 10_000;
 
+const START = 'Begin with openapi: 3.1.0, info and paths; `funcatron init <folder>` writes such a document.';
+const YAML =
+  'Keys of one mapping stand in the same column, each once, indented by spaces; text with { } [ ] : or # goes in quotes.';
+
 const SCHEMA = CORE_SCHEMA.withTags(mergeTag);
 
 /**
@@ -46,7 +50,8 @@ const SCHEMA = CORE_SCHEMA.withTags(mergeTag);
  */
 export function parseDocument(text: string, file: string): SourceDocument {
   if (text.length > MAX_TEXT_LENGTH) {
-    throw refusal(file, { message: `has ${text.length} characters, at most ${MAX_TEXT_LENGTH} are read`, file });
+    const message = `has ${text.length} characters, at most ${MAX_TEXT_LENGTH} are read`;
+    throw refusal(file, { message, file, hint: 'Share what repeats with $ref, or make several bundles of it.' });
   }
   const source = withoutTabs(text);
   const value = parseValue(source, file);
@@ -61,7 +66,10 @@ export function parseDocument(text: string, file: string): SourceDocument {
   if (expansion.problem !== undefined) {
     throw refusal(file, { ...expansion.problem, file, ...locate(expansion.problem.pointer ?? '') });
   }
-  if (!isObject(expanded)) throw refusal(file, { message: 'is not an object', file, line: 1, column: 1 });
+  if (!isObject(expanded)) {
+    const message = 'is not an object';
+    throw refusal(file, { message, file, line: 1, column: 1, hint: START });
+  }
   return { value: expanded, locate };
 }
 
@@ -87,7 +95,8 @@ function parseValue(source: string, file: string): unknown {
     if (!(error instanceof YAMLException)) throw error;
     const { line = 0, column = 0 } = error.mark ?? {};
     const message = `cannot be read as YAML or JSON: ${error.reason}`;
-    throw refusal(file, { message, file, line: line + 1, column: column + 1 });
+    const hint = source.trim() === '' ? START : YAML;
+    throw refusal(file, { message, file, line: line + 1, column: column + 1, hint });
   }
 }
 

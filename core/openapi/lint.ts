@@ -7,6 +7,7 @@ import { parseTemplate, templateKey } from './template.ts';
 
 /** Routing keys of RabbitMQ have room for this many. Protocol §2.3. */
 const OPERATION_ID = /^[A-Za-z0-9_.-]{1,150}$/;
+const EXTENSION = 'x-funcatron';
 /** Exports that are no funcs. */
 const RESERVED = new Set(['init', 'destroy', 'providers', 'default', '__esModule']);
 
@@ -77,7 +78,10 @@ export function lintPaths(document: JsonObject, sites: readonly OperationSite[],
     if (path.startsWith('x-')) continue;
     const pointer = pointerTo('/paths', path);
     const template = parseTemplate(path);
-    if (template.problem !== undefined) problems.push({ message: template.problem, pointer });
+    if (template.problem !== undefined) {
+      const hint = 'Write a path such as /orders/{id}.';
+      problems.push({ message: template.problem, pointer, hint });
+    }
     const other = keys.get(templateKey(path));
     if (other !== undefined) {
       const hint = 'Merge the two paths into one.';
@@ -108,12 +112,35 @@ export function lintPaths(document: JsonObject, sites: readonly OperationSite[],
       hint: 'Give each operation an id of its own.',
     });
   }
-  if (sites.length === 0) problems.push({ message: 'the document declares no operation', pointer: '/paths' });
+  if (sites.length === 0) {
+    const hint = 'For example paths: { /orders: { get: { operationId: getOrders } } }';
+    problems.push({ message: 'the document declares no operation', pointer: '/paths', hint });
+  }
   return problems;
 }
 
 /** What the document asks for and this version does not do, and so must not be silent about. */
 export function lintUnenforced(document: JsonObject, sites: readonly OperationSite[]): readonly Problem[] {
+  return [
+    ...lintExtensions(document, ''),
+    ...sites.flatMap((site) => lintExtensions(site.operation, site.pointer)),
+    ...lintSecurity(document, sites),
+  ];
+}
+
+/** Extensions of others are theirs; one that is nearly called as ours was probably meant to be it. */
+function lintExtensions(value: JsonObject, pointer: string): readonly Problem[] {
+  const meant = Object.keys(value).filter(
+    (key) => key.startsWith('x-func') && key !== EXTENSION && nearestWord(key, [EXTENSION]) !== undefined,
+  );
+  return meant.map((key) => ({
+    message: `${key} means nothing here`,
+    pointer: pointerTo(pointer, key),
+    hint: `Did you mean ${EXTENSION}?`,
+  }));
+}
+
+function lintSecurity(document: JsonObject, sites: readonly OperationSite[]): readonly Problem[] {
   const hint = 'Check credentials in the func, or in a gateway in front of the frontend.';
   const message = 'security requirements are not enforced in this version: every client may call';
   const warnings: Problem[] = [];

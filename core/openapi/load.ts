@@ -5,6 +5,7 @@ import type { Problem } from '../errors.ts';
 import type { Api, ApiOperation, JsonObject } from './api.ts';
 import { checkEdition, type Edition, editionOf } from './check.ts';
 import { compileAll } from './compile.ts';
+import { documentHint } from './document-hint.ts';
 import { parseDocument, refusal, type SourceDocument } from './document.ts';
 import { objectAt, textAt } from './json.ts';
 import { lintOperation, lintPaths, lintUnenforced } from './lint.ts';
@@ -50,7 +51,8 @@ export async function loadApi(text: string, options: LoadOptions): Promise<Loade
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     const message = 'refers on from definition to definition too deeply to be read';
-    throw refuse(source, options.file, [{ message, pointer: '/paths' }]);
+    const hint = 'Put schemas that refer to one another in a row into one.';
+    throw refuse(source, options.file, [{ message, pointer: '/paths', hint }]);
   }
 }
 
@@ -123,7 +125,8 @@ function readBasePath(reader: EditionReader, edition: Edition, problems: Problem
   const { names, problem } = parseTemplate(basePath);
   if (problem === undefined && names.length === 0) return basePath;
   const pointer = edition === '2.0' ? '/basePath' : '/servers/0/url';
-  problems.push({ message: problem ?? `base path ${basePath} has parameters`, pointer });
+  const hint = 'Write a plain path such as /shop.';
+  problems.push({ message: problem ?? `base path ${basePath} has parameters`, pointer, hint });
   return '';
 }
 
@@ -133,7 +136,9 @@ const MAX_PROBLEMS = 500;
 function refuse(source: SourceDocument, file: string, problems: readonly Problem[]): Error {
   const unique = new Map<string, Problem>();
   for (const problem of problems) unique.set(`${problem.pointer} ${problem.message}`, problem);
-  const placed = [...unique.values()].map((problem) => place(source, file, problem));
+  const placed = [...unique.values()].map((problem) =>
+    place(source, file, { ...problem, hint: problem.hint ?? documentHint(problem.pointer) }),
+  );
   placed.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
   const listed = placed.slice(0, MAX_PROBLEMS);
   if (listed.length < placed.length)

@@ -63,7 +63,8 @@ function parametersAt(document: JsonObject, owner: Located, problems: Problem[])
     if (!isObject(parameter.value)) continue;
     const key = parameterKey(parameter);
     if (textAt(parameter.value, 'name') === '__proto__') {
-      problems.push({ message: 'parameter __proto__ has a name that cannot be used', pointer });
+      const hint = 'Give it another name.';
+      problems.push({ message: 'parameter __proto__ has a name that cannot be used', pointer, hint });
     }
     if (found.has(key)) {
       problems.push({ message: `parameter ${key} is declared twice`, pointer, hint: 'Remove one of them.' });

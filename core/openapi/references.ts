@@ -70,13 +70,12 @@ function referenceProblem(document: JsonObject, ref: string): Omit<Problem, 'poi
     const name = tokens.pop() ?? '';
     const siblings = valueAt(document, pointerTo('', ...tokens));
     const nearest = isObject(siblings) ? nearestWord(name, Object.keys(siblings)) : undefined;
-    return {
-      message: `$ref ${ref} leads nowhere`,
-      ...(nearest === undefined ? {} : { hint: `Did you mean ${nearest}?` }),
-    };
+    const hint = nearest === undefined ? `Add ${pointer}, or mend the reference.` : `Did you mean ${nearest}?`;
+    return { message: `$ref ${ref} leads nowhere`, hint };
   }
   const end = follow(document, { value: { $ref: ref }, pointer: '' });
-  return end.value === undefined ? { message: `$ref ${ref} leads back to itself` } : undefined;
+  if (end.value !== undefined) return undefined;
+  return { message: `$ref ${ref} leads back to itself`, hint: 'Write what is meant in one of its places.' };
 }
 
 /** Collects the schemas an Api needs, their references made uniform, and what cannot be run in them. */

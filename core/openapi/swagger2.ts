@@ -75,7 +75,8 @@ function readBody(context: ReaderContext, site: OperationSite): ApiBody | undefi
   const fields = site.parameters.filter(({ value }) => textAt(value, 'in') === 'formData');
   if (body !== undefined && fields.length > 0) {
     const message = 'an operation has either a body or formData parameters';
-    context.problems.push({ message, pointer: pointerTo(site.pointer, 'parameters') });
+    const hint = 'Keep one of the two; fields of a JSON body go into the schema of body.';
+    context.problems.push({ message, pointer: pointerTo(site.pointer, 'parameters'), hint });
   }
   const consumes = typesOf(context.document, site.operation, 'consumes');
   if (body !== undefined) {

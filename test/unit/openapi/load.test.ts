@@ -18,6 +18,7 @@ async function problemsOf(text: string, options: Partial<LoadOptions> = {}): Pro
     assert.equal(error.code, 'INVALID_BUNDLE');
     return (error.data.problems ?? []).map((each) => {
       assert.equal(each.file, 'f.yaml');
+      assert.ok(each.hint !== undefined, `nobody says what to do about ${each.message}`);
       return `${each.line}:${each.column} ${each.pointer} ${each.message}`;
     });
   }
@@ -31,6 +32,36 @@ async function hintsOf(text: string, options: Partial<LoadOptions> = {}): Promis
 }
 
 describe('core/openapi/load', () => {
+  it('says what to do about members that are missing, misspelled or of another type', async () => {
+    const broken = `openapi: 3.1.0
+info: { title: Orders }
+servers: /shop
+paths:
+  /b:
+    gte: { operationId: a }
+  /a:
+    post: { operationId: b, parameters: [{ name: q, in: query }], responses: { '200': {} } }
+    put: { operationId: c, responses: 5 }
+`;
+    assert.deepEqual(await hintsOf(broken), [
+      'For example version: 1.0.0',
+      'For example servers: [{ url: /shop }]',
+      'Did you mean get?',
+      'For example schema: { type: string }',
+      'For example description: the order',
+      "For example responses: { '200': { description: the order } }",
+    ]);
+  });
+
+  it('warns of an extension that is nearly called x-funcatron', async () => {
+    const text = `${HEAD}x-funcaton: { memoryMb: 64 }\nx-other: 1\npaths: { /a: { get: { operationId: a, ${OK} } } }`;
+    const { warnings } = await loadApi(text, { file: 'f.yaml' });
+    assert.deepEqual(
+      warnings.map(({ message, line, hint }) => [message, line, hint]),
+      [['x-funcaton means nothing here', 3, 'Did you mean x-funcatron?']],
+    );
+  });
+
   it('makes the same Api of the same operation in 3.0 and 3.1', async () => {
     const text = `${HEAD}servers: [{ url: 'https://{region}.example.com/shop/{v}/', variables: { region: { default: eu }, v: { default: v1 } } }]
 x-funcatron: { host: Shop.Example.com, timeoutMs: 5000, validateResponses: true }

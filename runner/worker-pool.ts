@@ -232,7 +232,7 @@ export class WorkerPool implements Closable, Lender {
       this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');
       const failure = new FuncatronError('FUNC_CRASHED', `the worker died (${exit.reason}): ${exit.detail}`);
       const isSteady = performance.now() - worker.startedAt > STEADY_MS || (worker.hasAnswered && calls.length > 0);
-      this.#countCrash(isSteady);
+      if (!isAnothersDoing(worker, calls, exit)) this.#countCrash(isSteady);
       this.restarts++;
       this.#tellAuthor(failure);
       this.#replace(failure);
@@ -274,4 +274,9 @@ export class WorkerPool implements Closable, Lender {
     worker.state = 'gone';
     if (this.#workers.delete(worker)) this.#options.budget.give();
   }
+}
+
+/** Whether a worker died with the process it shared, and more likely of another than of its own: then its bundle is not to wait for a new one. */
+function isAnothersDoing(worker: HostedWorker, calls: readonly HeldCall[], { culprit }: WorkerExit): boolean {
+  return culprit === 'another' || (culprit === 'unknown' && worker.hasAnswered && calls.length === 0);
 }

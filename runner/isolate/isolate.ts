@@ -110,6 +110,8 @@ export interface WorkerExit {
   /** `closed` it was asked to; `killed` by `kill`; `memory` it ran out of memory; `crashed` anything else. */
   readonly reason: 'closed' | 'killed' | 'memory' | 'crashed';
   readonly detail: string;
+  /** Of a worker that shared its process: whether another one ended that process, or nobody knows which; absent: it did so itself. */
+  readonly culprit?: 'another' | 'unknown';
 }
 
 /** One running instance of a bundle. */

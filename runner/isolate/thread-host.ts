@@ -46,6 +46,8 @@ export class ThreadHost {
   #idleBytes = 0;
   /** Why the process is about to end, when it is known before it does. */
   #reason: WorkerExit | undefined;
+  /** The thread that it ends for, when that is known. */
+  #culprit: number | undefined;
   #onHello: () => void = () => undefined;
 
   constructor(options: ThreadHostOptions) {
@@ -129,7 +131,10 @@ export class ThreadHost {
   terminate(number: number): void {
     if (!this.#threads.has(number) || this.#ending.has(number)) return;
     this.#channel.send(ThreadFrame.end, threadHead(number));
-    const kill = (): void => this.#kill('killed', 'a thread of its process could not be interrupted');
+    const kill = (): void => {
+      this.#culprit ??= number;
+      this.#kill('killed', 'a thread of its process could not be interrupted');
+    };
     this.#ending.set(number, setTimeout(kill, END_MS));
   }
 
@@ -205,6 +210,10 @@ export class ThreadHost {
     this.#ending.clear();
     const threads = [...this.#threads.values()];
     this.#threads.clear();
-    for (const thread of threads) thread.ended(exit);
+    const others = this.#culprit === undefined ? 'unknown' : 'another';
+    for (const thread of threads) {
+      const isOwn = thread.number === this.#culprit || threads.length === 1;
+      thread.ended(isOwn ? exit : { ...exit, culprit: others });
+    }
   }
 }

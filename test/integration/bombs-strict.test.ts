@@ -1,0 +1,3 @@
+import { describeBombs } from './bombs-suite.ts';
+
+describeBombs('strict');

@@ -39,7 +39,7 @@ const CONCURRENCY: Partial<Record<Manifest['runtime'], number>> = { http: 1, def
 /** Keys that only some runtimes know what to do with. */
 const KEYS_OF: Readonly<Record<string, readonly Manifest['runtime'][]>> = {
   permissions: ['node'],
-  services: ['js', 'node'],
+  services: ['js', 'node', 'python'],
 };
 const RUNTIMES: readonly string[] = ['js', 'node', 'http', 'default', 'python'] satisfies Manifest['runtime'][];
 
@@ -193,7 +193,7 @@ function problemsOfKeys(runtime: Manifest['runtime'], written: JsonObject): Prob
   const problems = Object.entries(KEYS_OF).flatMap(([key, runtimes]): Problem[] => {
     if (runtimes.includes(runtime) || Object.keys(objectAt(written, key)).length === 0) return [];
     const message = `${key} mean nothing to runtime ${runtime}`;
-    const hint = `Remove them; ${runtimes.join(' and ')} bundles have ${key}.`;
+    const hint = `Remove them; ${runtimes.join(', ')} bundles have ${key}.`;
     return [{ message, pointer: pointerTo('', EXTENSION, key), hint }];
   });
   if (textAt(written, 'state') === 'fresh' && runtime !== 'js' && runtime !== 'default') {

@@ -20,7 +20,13 @@ export class RuntimeStarter {
     this.#create = create;
   }
 
-  async start(files: Files, overrides: Partial<WorkerSpec> = {}, handlers = ['run']): Promise<WorkerHarness> {
+  /** @param perform what the runner does for it, from its start */
+  async start(
+    files: Files,
+    overrides: Partial<WorkerSpec> = {},
+    handlers = ['run'],
+    perform?: WorkerHarness['perform'],
+  ): Promise<WorkerHarness> {
     if (this.#kind === undefined) {
       execFileSync(process.execPath, ['tools/build-inside.mjs']);
       this.#kind = this.#create({ log: silentLog });
@@ -32,6 +38,7 @@ export class RuntimeStarter {
       writeFileSync(join(folder, name), content);
     }
     const harness = new WorkerHarness();
+    if (perform !== undefined) harness.perform = perform;
     harness.worker = await this.#kind.start(specOf('', { folder, ...overrides }, handlers), harness.events);
     this.#workers.push(harness);
     return harness;

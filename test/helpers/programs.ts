@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import type { Context } from 'mocha';
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Whether this machine has a program; says so loudly where it has not. */
@@ -22,4 +23,14 @@ export function processesWith(word: string): string[] {
       return false; // It ended meanwhile.
     }
   });
+}
+
+/**
+ * For the `before` hook of suites that run Python: skips them loudly where there is none, and with `CI=true` fails with what
+ * to install, instead of each test in its own way.
+ */
+export function needPython(hook: Context): void {
+  if (hasProgram('python3')) return;
+  if (process.env['CI'] !== 'true') return hook.skip();
+  throw new Error('these tests run Python: install Python 3.9 or later (apt-get install python3)');
 }

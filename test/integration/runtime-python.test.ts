@@ -1,15 +1,35 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { CallFlag } from '../../core/wire/envelope.ts';
+import type { GuestResult } from '../../runner/isolate/isolate.ts';
 import { createPythonRuntime } from '../../runner/runtimes/python.ts';
 import { RuntimeStarter } from '../contract/runtime-harness.ts';
 import { newIdBytes, type WorkerHarness } from '../contract/isolate-harness.ts';
+import { needPython } from '../helpers/programs.ts';
 import { until } from '../helpers/until.ts';
 
+/** A zip application of these files, as `python3 -m zipapp` makes one. */
+function zipapp(files: Readonly<Record<string, string>>): Buffer {
+  const folder = mkdtempSync(join(tmpdir(), 'funcatron-pex-'));
+  try {
+    for (const [name, content] of Object.entries(files)) {
+      mkdirSync(join(folder, 'app', dirname(name)), { recursive: true });
+      writeFileSync(join(folder, 'app', name), content);
+    }
+    execFileSync('python3', ['-m', 'zipapp', 'app', '-p', '/usr/bin/env python3', '-o', 'app.pex'], { cwd: folder });
+    return readFileSync(join(folder, 'app.pex'));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 describe('runner/runtimes/python', () => {
+  before(function () {
+    needPython(this);
+  });
   const workers = new RuntimeStarter(createPythonRuntime);
   afterEach(() => workers.endAll());
 
@@ -63,15 +83,29 @@ def handler(context, event):
       assert.deepEqual(replies, ['entry', 'named', 'other']);
     });
 
-    it('come out of a zip application such as a .pex', async () => {
-      const folder = mkdtempSync(join(tmpdir(), 'funcatron-pex-'));
-      writeFileSync(join(folder, 'packed.py'), `def handler(context, event): return 'from the archive'`);
-      writeFileSync(join(folder, '__main__.py'), '');
-      const file = `${folder}.pex`;
-      execFileSync('python3', ['-m', 'zipapp', folder, '-o', file]);
-      const content = readFileSync(file);
-      rmSync(folder, { recursive: true });
-      rmSync(file);
+    const PACKED = `import greeting\ndef handler(context, event): return greeting.of('the archive')`;
+    const GREETING = `def of(name): return 'from ' + name`;
+
+    it('come out of a zip application with its packages, whose __main__.py is not run', async () => {
+      const content = zipapp({
+        '__main__.py': 'raise SystemExit(3)',
+        'packed.py': PACKED,
+        'greeting/__init__.py': GREETING,
+      });
+      const worker = await workers.start({ 'app.pex': content }, { entry: 'packed:handler', concurrency: 1 });
+      assert.equal((await worker.call()).body.toString(), 'from the archive');
+    });
+
+    it('come out of a file laid out as a .pex: its __pex__ sets up the dependencies in it', async () => {
+      const content = zipapp({
+        '__main__.py': 'raise SystemExit(3)',
+        'PEX-INFO': '{}',
+        'packed.py': PACKED,
+        '.deps/greeting-1.0-py3-none-any.whl/greeting/__init__.py': GREETING,
+        '__pex__/__init__.py': `import os, sys
+root = os.path.dirname(os.path.dirname(__file__))
+sys.path.append(os.path.join(root, '.deps', 'greeting-1.0-py3-none-any.whl'))`,
+      });
       const worker = await workers.start({ 'app.pex': content }, { entry: 'packed:handler', concurrency: 1 });
       assert.equal((await worker.call()).body.toString(), 'from the archive');
     });
@@ -221,6 +255,223 @@ def handler(context, event):
         log.map(({ message }) => message),
         ['of debug', 'of info', 'func run threw: ValueError: no'],
       );
+    });
+  });
+
+  describe('services', () => {
+    const SERVICES = {
+      kv: { type: 'kv' },
+      db: { type: 'postgres' },
+      cache: { type: 'redis' },
+      crm: { type: 'http' },
+      'a-bus': { type: 'amqp' },
+    };
+    const startWith = (source: string, concurrency = 1, perform?: WorkerHarness['perform']): Promise<WorkerHarness> =>
+      workers.start(
+        { 'main.py': source },
+        { entry: 'main:handler', concurrency, services: SERVICES },
+        ['run'],
+        perform,
+      );
+    /** What a runner would do, and what it was asked. */
+    const answers: Readonly<Record<string, GuestResult>> = {
+      'kv.get': { result: { value: '{"n":1}' } },
+      'kv.set': { result: {} },
+      'kv.delete': { result: { deleted: true } },
+      'kv.increment': { result: { value: 3 } },
+      'postgres.query': {
+        result: {
+          fields: [20, 17, 16, 3802, 1700].map((type, at) => ({ name: `c${at}`, type })),
+          rows: [
+            ['9007199254740993', '\\x00ff', 't', '[1]', '1.50'],
+            [null, null, 'f', null, null],
+          ],
+          rowCount: 2,
+        },
+      },
+      'redis.command': { result: { value: 'pong' } },
+      'http.fetch': { result: { status: 201, headers: [['X-A', 'b']] }, bytes: Buffer.from('{"id":7}') },
+      'amqp.publish': { result: {} },
+      'scope.end': { result: {} },
+      invoke: { result: { status: 200, headers: { 'content-type': 'text/plain' } }, bytes: Buffer.from('called') },
+    };
+    const perform: WorkerHarness['perform'] = ({ name }) => Promise.resolve(answers[name] ?? { result: {} });
+    const BODY = `
+    kv, db, crm = context.services.kv, context.services.db, context.services.crm
+    out = [AWAIT kv.get('k'), AWAIT kv.set('k', {'a': 1}, ttl_ms=5), AWAIT kv.delete('k'), AWAIT kv.incr('n', 2)]
+    result = AWAIT db.query('select $1, $2, $3', [b'\\x01', 2 ** 60, {'a': [1]}])
+    out += [repr(result.rows), result.row_count, AWAIT context.services.cache.set('a', 1, ttl_ms=9)]
+    created = AWAIT crm.fetch('/x', method='post', body={'q': 1})
+    out += [created.status_code, created.headers['x-a'], created.json()['id']]
+    out += [AWAIT context.services['a-bus'].publish('orders', 'new', {'id': 1}, message_id='m')]
+    out += [(AWAIT context.invoke('stock', 'getItem', params={'sku': 'a'}, body=b'raw')).text()]
+    return out
+`;
+
+    for (const [def, word, concurrency] of [
+      ['def', '', 1],
+      ['async def', 'await ', 4],
+    ] as const) {
+      it(`are the runner's, for a handler that is ${def}`, async () => {
+        const source = `${def} handler(context, event):${BODY.replaceAll('AWAIT ', word)}`;
+        const worker = await startWith(source, concurrency, perform);
+        const id = newIdBytes();
+        const rows =
+          "[{'c0': 9007199254740993, 'c1': b'\\x00\\xff', 'c2': True, 'c3': [1], 'c4': '1.50'}, " +
+          "{'c0': None, 'c1': None, 'c2': False, 'c3': None, 'c4': None}]";
+        const expected = [{ n: 1 }, null, true, 3, rows, 2, 'pong', 201, 'b', 7, null, 'called'];
+        assert.deepEqual((await worker.call({ id })).json(), expected);
+        const asked = worker.operations.map(({ name }) => name);
+        assert.deepEqual(asked.slice(-2), ['invoke', 'scope.end']);
+        const callIds = new Set(worker.operations.map(({ callId }) => callId?.replaceAll('-', '')));
+        assert.deepEqual([...callIds], [id.toString('hex')]);
+        const argsOf = (name: string): unknown => {
+          const { deadline, ...args } = worker.operations.find((each) => each.name === name)?.args ?? {};
+          assert.equal(typeof deadline, 'number');
+          return args;
+        };
+        assert.deepEqual(argsOf('kv.set'), { service: 'kv', key: 'k', value: '{"a": 1}', ttlMs: 5 });
+        assert.deepEqual(argsOf('postgres.query'), {
+          service: 'db',
+          sql: 'select $1, $2, $3',
+          parameters: ['\\x01', '1152921504606846976', { a: [1] }],
+        });
+        assert.deepEqual(argsOf('redis.command'), { service: 'cache', words: ['set', 'a', '1', 'px', '9'] });
+        assert.deepEqual(argsOf('http.fetch'), {
+          service: 'crm',
+          url: '/x',
+          method: 'POST',
+          headers: [['content-type', 'application/json']],
+          redirect: 'manual',
+        });
+        assert.deepEqual(argsOf('amqp.publish'), {
+          service: 'a-bus',
+          exchange: 'orders',
+          key: 'new',
+          options: { contentType: 'application/json', messageId: 'm', mandatory: true },
+        });
+        const invoked = worker.operations.find(({ name }) => name === 'invoke');
+        assert.equal(invoked?.bytes.toString(), 'raw');
+      });
+
+      it(`fail with their code, and are committed only when it is well (${def})`, async () => {
+        const source = `
+${def} handler(context, event):
+    if event.body == b'quiet':
+        return 1
+    try:
+        ${word}context.services.db.query('select 1')
+    except context.ServiceError as error:
+        if event.body == b'caught':
+            return [error.code, str(error)]
+        raise
+    if event.body == b'raise':
+        raise KeyError('x')
+    return (500 if event.body == b'500' else 409, 'x')
+`;
+        const worker = await startWith(source, concurrency);
+        let failing: string | undefined;
+        worker.perform = ({ name }) =>
+          name === failing
+            ? Promise.reject(Object.assign(new Error('no room'), { code: 'SERVICE_BUSY' }))
+            : Promise.resolve({ result: { fields: [], rows: [], rowCount: 0 } });
+        const outcomes: unknown[] = [];
+        for (const body of ['409', 'raise', '500', 'quiet']) {
+          const from = worker.operations.length;
+          const { status } = await worker.call({ body });
+          outcomes.push([status, ...worker.operations.slice(from).map(({ name }) => name)]);
+        }
+        assert.deepEqual(outcomes, [
+          [409, 'postgres.query', 'scope.end'],
+          [500, 'postgres.query'],
+          [500, 'postgres.query'],
+          [200],
+        ]);
+        failing = 'scope.end';
+        assert.equal(((await worker.call({ body: '409' })).json() as { code: string }).code, 'COMMIT_FAILED');
+        failing = 'postgres.query';
+        assert.deepEqual((await worker.call({ body: 'caught' })).json(), ['SERVICE_BUSY', 'no room']);
+        const reply = await worker.call();
+        assert.deepEqual([reply.status, (reply.json() as { code: string }).code], [503, 'SERVICE_BUSY']);
+      });
+
+      it(`are given up when the call ends before they answer (${def})`, async () => {
+        const source = `${def} handler(context, event): return ${word}context.services.kv.get('k')`;
+        const worker = await startWith(source, concurrency);
+        const signals: AbortSignal[] = [];
+        worker.perform = (_request, signal) => {
+          signals.push(signal);
+          return new Promise(() => undefined);
+        };
+        assert.equal(((await worker.call({ deadlineMs: 60 })).json() as { code: string }).code, 'TIMEOUT');
+        await until('the runner has given it up', () => signals[0]?.aborted === true);
+        const id = newIdBytes();
+        const call = worker.call({ id });
+        await until('it waits', () => signals.length === 2);
+        await worker.worker.ping(); // It waits, and does not hang.
+        worker.worker.cancel(id);
+        assert.notEqual((await call).status, 200);
+        await until('the runner has given that up, too', () => signals[1]?.aborted === true);
+      });
+
+      it(`can be used in ${def} init_context and destroy_context, which ends the worker`, async () => {
+        const source = `
+${def} init_context(context):
+    context.user_data.found = ${word}context.services.kv.get('k')
+${def} handler(context, event): return context.user_data.found
+${def} destroy_context(context):
+    ${word}context.services.kv.set('ended', True)
+    context.logger.info('destroyed')
+`;
+        const worker = await startWith(source, concurrency, perform);
+        assert.deepEqual((await worker.call()).json(), { n: 1 });
+        await worker.worker.close();
+        assert.equal((await worker.exited).reason, 'closed');
+        assert.equal(worker.operations.at(-1)?.name, 'kv.set');
+        assert.equal(worker.logs.at(-1)?.message, 'destroyed');
+      });
+    }
+
+    it('are refused after the call, in other threads, and where they are not declared', async () => {
+      const worker = await startWith(`
+import asyncio, threading
+left = []
+async def later(context):
+    try:
+        await context.services.kv.get('k')
+    except context.ServiceError as error:
+        left.append(error.code)
+async def handler(context, event):
+    asyncio.get_running_loop().call_later(0.02, asyncio.ensure_future, later(context))
+    def use():
+        try:
+            context.services.kv.get('k')
+        except RuntimeError as error:
+            left.append('thread')
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    try:
+        context.services.nothing
+    except AttributeError as error:
+        left.append(str(error))
+    return left
+`);
+      const undeclared = 'there is no service nothing: declare it in x-funcatron.services';
+      assert.deepEqual((await worker.call()).json(), ['thread', undeclared]);
+      await until('the task that stayed was refused', async () =>
+        ((await worker.call()).json() as string[]).includes('CALL_ENDED'),
+      );
+    });
+
+    it('fail the start when python bundles do not have their type', async () => {
+      const files = { 'main.py': 'def handler(context, event): pass' };
+      const started = workers.start(files, {
+        entry: 'main:handler',
+        concurrency: 1,
+        services: { db: { type: 'oracle' } },
+      });
+      await assert.rejects(started, /service db is of type oracle, which python bundles do not have/);
     });
   });
 

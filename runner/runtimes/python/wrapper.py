@@ -4,10 +4,12 @@ One process, one worker. It reads frames on fd 3 (runner/isolate/channel.ts says
 Nuclio spells them, handler(context, event), and writes the replies back. Standard library only, Python 3.9 and later.
 
 The event loop runs everything, a plain handler too: while that one runs nothing is read, so the runner notices one
-that hangs by the ping it does not answer.
+that hangs by the ping it does not answer. Services are the runner's: an async handler awaits them, a plain one waits
+for them here, and then pings are answered.
 """
 
 import asyncio
+import collections
 import contextvars
 import datetime
 import importlib
@@ -15,6 +17,7 @@ import inspect
 import json
 import os
 import re
+import select
 import socket
 import struct
 import sys
@@ -25,7 +28,8 @@ import types
 import uuid
 
 # Frames: u32 length, u8 kind, payload. Integers are big-endian.
-LOAD, READY, FAILED, CALLS, REPLIES, LOG, CANCEL, PING, PONG, CLOSE, HELLO = 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13
+LOAD, READY, FAILED, CALLS, REPLIES, OP, OP_RESULT = 1, 2, 3, 4, 5, 6, 7
+LOG, CANCEL, PING, PONG, CLOSE, HELLO = 8, 9, 10, 11, 12, 13
 FRAME = struct.Struct(">IB")
 SEED_BYTES = 32
 # An envelope: version, kind, count; then fixed-size records; then for each its meta and its body.
@@ -35,9 +39,23 @@ REPLY = struct.Struct(">16sHBBIIII")
 KIND_REPLIES = 2
 FLAG_EVENT = 8
 REPLY_FAILED, REPLY_JSON = 1, 2
-STATUS = {"FUNC_ERROR": 500, "INVALID_RESPONSE": 502, "RESPONSE_TOO_LARGE": 502, "TIMEOUT": 504}
+STATUS = {
+    "FUNC_ERROR": 500,
+    "COMMIT_FAILED": 500,
+    "INVALID_RESPONSE": 502,
+    "RESPONSE_TOO_LARGE": 502,
+    "SERVICE_BUSY": 503,
+    "TIMEOUT": 504,
+    "LOOP_DETECTED": 508,
+}
+# A handler that lets these through is not to blame for them.
+PASSED_ON = ("SERVICE_BUSY", "LOOP_DETECTED")
 
 MAX_REPLY_BYTES = 1024 * 1024
+MAX_OPERATION_BYTES = 8 * 1024 * 1024
+MAX_OPERATIONS = 1000
+# How long init_context waits for a service; a call waits until its deadline.
+INIT_WAIT_S = 30
 MAX_HEADERS_CHARS = 32 * 1024
 MAX_LOG_CHARS = 8 * 1024
 # Most characters of the lines of one call that go back to its caller.
@@ -52,10 +70,20 @@ DROPPED_HEADERS = frozenset(
 
 # The call that runs: lines of the log name it, across every await.
 current = contextvars.ContextVar("call", default=None)
+# Whether what runs is async: then services give awaitables.
+awaits = contextvars.ContextVar("awaits", default=False)
 
 
 class Refused(Exception):
     """What a handler returned cannot be sent; code is one of STATUS."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+class ServiceError(Exception):
+    """What a service or an invoked func could not do. code: one of docs/errors.md, or the service's own, like 23505."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -142,14 +170,183 @@ class Context:
     """What init_context and every handler of this worker get: the same object, so user_data lives as long as the worker."""
 
     Response = Response
+    ServiceError = ServiceError
 
-    def __init__(self, spec, logger):
+    def __init__(self, spec, logger, worker):
+        self._worker = worker
+        self.services = Services(spec.get("services", {}), worker)
         self.bundle = spec["bundle"]
         self.revision = spec["revision"]
         self.config = spec.get("config", {})
         self.secrets = spec.get("secrets") or {}
         self.logger = logger
         self.user_data = types.SimpleNamespace()
+
+    def invoke(self, bundle, operation_id, params=None, query=None, headers=None, body=None):
+        """Calls another func over the queue, and gives its Answer."""
+        data, content_type = payload_of(body)
+        sent = {str(name).lower(): value for name, value in (headers or {}).items()}
+        if content_type is not None:
+            sent.setdefault("content-type", content_type)
+        args = {"bundle": bundle, "operationId": operation_id, "params": params, "query": query, "headers": sent}
+        return self._worker.perform("invoke", args, data, Answer)
+
+
+# Services: the runner does what they do, and holds their addresses and credentials. The table of operations is in
+# runner/isolate/isolate.ts.
+
+
+class Services:
+    """context.services.<name>, or context.services["a-name"]."""
+
+    def __init__(self, declared, worker):
+        self._services = {}
+        for name, settings in declared.items():
+            kind = SERVICES.get(settings["type"])
+            if kind is None:
+                raise TypeError(f"service {name} is of type {settings['type']}, which python bundles do not have")
+            self._services[name] = kind(name, worker)
+
+    def __getitem__(self, name):
+        return self._services[name]
+
+    def __getattr__(self, name):
+        if name in self._services:
+            return self._services[name]
+        raise AttributeError(f"there is no service {name}: declare it in x-funcatron.services")
+
+
+class Service:
+    def __init__(self, name, worker):
+        self._name = name
+        self._worker = worker
+
+    def _ask(self, operation, args, read, body=b""):
+        args["service"] = self._name
+        return self._worker.perform(operation, args, body, read)
+
+
+class Kv(Service):
+    def get(self, key, default=None):
+        return self._ask("kv.get", {"key": key}, lambda got, _: json.loads(got["value"]) if "value" in got else default)
+
+    def set(self, key, value, ttl_ms=None):
+        args = {"key": key, "value": json.dumps(value, allow_nan=False), "ttlMs": ttl_ms}
+        return self._ask("kv.set", args, lambda *_: None)
+
+    def delete(self, key):
+        return self._ask("kv.delete", {"key": key}, lambda got, _: got["deleted"])
+
+    def incr(self, key, by=1, ttl_ms=None):
+        return self._ask("kv.increment", {"key": key, "by": by, "ttlMs": ttl_ms}, lambda got, _: got["value"])
+
+
+class Postgres(Service):
+    def query(self, sql, parameters=()):
+        """rows (dicts by column), row_count and fields. The first query of a call begins its transaction."""
+        call = current.get()
+        if call is not None:
+            call.has_taken = True
+        args = {"sql": sql, "parameters": [sql_parameter(value) for value in parameters]}
+        return self._ask("postgres.query", args, query_result)
+
+
+class Redis(Service):
+    def command(self, name, *args):
+        return self._ask("redis.command", {"words": [str(word) for word in (name, *args)]}, lambda got, _: got["value"])
+
+    def get(self, key):
+        return self.command("get", key)
+
+    def set(self, key, value, ttl_ms=None):
+        return self.command("set", key, value, *([] if ttl_ms is None else ["px", ttl_ms]))
+
+    def delete(self, *keys):
+        return self.command("del", *keys)
+
+    def incr(self, key, by=1):
+        return self.command("incrby", key, by)
+
+    def expire(self, key, ttl_ms):
+        return self.command("pexpire", key, ttl_ms)
+
+
+class Http(Service):
+    def fetch(self, path, method="GET", headers=None, body=None):
+        data, content_type = payload_of(body)
+        sent = [[str(name), str(value)] for name, value in (headers or {}).items()]
+        if content_type is not None and not any(name.lower() == "content-type" for name, _ in sent):
+            sent.append(["content-type", content_type])
+        args = {"url": path, "method": method.upper(), "headers": sent, "redirect": "manual"}
+        return self._ask("http.fetch", args, Answer, data)
+
+
+class Amqp(Service):
+    def publish(self, exchange, key, body, mandatory=True, **options):
+        """Settles when the broker has confirmed it. Options as in JavaScript: content_type, message_id, expiration_ms …"""
+        data, content_type = payload_of(body)
+        if content_type == "application/json":
+            options.setdefault("content_type", content_type)
+        named = {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in options.items()}
+        args = {"exchange": exchange, "key": key, "options": {**named, "mandatory": mandatory}}
+        return self._ask("amqp.publish", args, lambda *_: None, data)
+
+
+SERVICES = {"kv": Kv, "postgres": Postgres, "redis": Redis, "http": Http, "amqp": Amqp}
+
+
+class Answer:
+    """What an HTTP server or an invoked func answered; header names in lower case."""
+
+    def __init__(self, result, body):
+        headers = result["headers"]
+        self.status_code = result["status"]
+        self.headers = {name.lower(): value for name, value in (headers if isinstance(headers, list) else headers.items())}
+        self.body = body
+
+    def json(self):
+        return json.loads(self.body)
+
+    def text(self):
+        return self.body.decode()
+
+
+def payload_of(body):
+    """Bytes and content type: the same as of what a handler returns."""
+    return (b"", None) if body is None else encode_body(body)
+
+
+def sql_parameter(value):
+    if value is None or isinstance(value, (bool, float, str)):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "\\x" + bytes(value).hex()
+    if isinstance(value, (list, tuple)):
+        return [sql_parameter(item) for item in value]
+    if isinstance(value, dict):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+# By the OIDs of pg_type.dat; what is not here stays the text PostgreSQL writes.
+SQL_TYPES = {
+    16: lambda text: text == "t",
+    17: lambda text: bytes.fromhex(text[2:]) if text.startswith("\\x") else text,
+    **dict.fromkeys((20, 21, 23, 26), int),
+    **dict.fromkeys((700, 701), float),
+    **dict.fromkeys((114, 3802), json.loads),
+}
+
+
+def query_result(result, _):
+    names = [field["name"] for field in result["fields"]]
+    types_ = [SQL_TYPES.get(field["type"], str) for field in result["fields"]]
+    rows = [
+        {name: None if text is None else read(text) for name, read, text in zip(names, types_, row)} for row in result["rows"]
+    ]
+    return types.SimpleNamespace(rows=rows, row_count=result["rowCount"], fields=result["fields"])
 
 
 class Operation:
@@ -172,8 +369,21 @@ class Call:
         self.operation = operation
         self.received = received
         self.entered = received
+        # On time.monotonic; and in unix ms on this machine.
+        self.until = 0
+        self.deadline = 0
+        # It has something of a service that is committed when it succeeds.
+        self.has_taken = False
+        self.is_committing = False
+        self.is_ended = False
+        self.is_cancelled = False
         self.task = None
         self.timer = None
+
+    def begin_commit(self, answer):
+        """Whether the call has something that is kept now, because it succeeded."""
+        self.is_committing = self.has_taken and answer is not None and answer[0] < 500
+        return self.is_committing
 
     def keep(self, line):
         """Takes a line for the caller, as JSON can carry it, where one was asked for and there is room."""
@@ -201,6 +411,12 @@ class Worker:
         self.thread = threading.get_ident()
         self.incoming = bytearray()
         self.outgoing = bytearray()
+        # Frames that have arrived and wait for their turn.
+        self.frames = collections.deque()
+        # What the runner was asked to do, by number: a future, or None while a plain handler waits for it.
+        self.asked = {}
+        self.last_asked = 0
+        self.outcome = None
 
     # The channel.
 
@@ -212,6 +428,10 @@ class Worker:
         self.send(HELLO)
 
     def on_readable(self):
+        self.receive()
+        self.dispatch()
+
+    def receive(self):
         try:
             chunk = self.channel.recv(256 * 1024)
         except (BlockingIOError, InterruptedError):
@@ -227,14 +447,20 @@ class Worker:
             end = at + FRAME.size + length
             if end > len(self.incoming):
                 break
-            payload = bytes(self.incoming[at + FRAME.size : end])
+            self.frames.append((kind, bytes(self.incoming[at + FRAME.size : end])))
             at = end
-            self.on_frame(kind, payload)
         del self.incoming[:at]
+
+    def dispatch(self):
+        # A plain handler that waits for a service takes what it needs out of the same queue.
+        while self.frames:
+            self.on_frame(*self.frames.popleft())
 
     def on_frame(self, kind, payload):
         if kind == CALLS:
             self.enter(payload)
+        elif kind == OP_RESULT:
+            self.settle(payload)
         elif kind == PING:
             self.send(PONG)
         elif kind == CANCEL:
@@ -245,9 +471,17 @@ class Worker:
             spec = json.loads(payload[SEED_BYTES + 4 : SEED_BYTES + 4 + length])
             self.loop.create_task(self.load(spec))
         elif kind == CLOSE:
-            self.flush()
-            self.drain()
-            self.loop.stop()  # and the interpreter ends as it does, with its atexit functions
+            self.loop.create_task(self.close())
+
+    async def close(self):
+        """Calls every destroy_context there is, then lets the interpreter end as it does, with its atexit functions."""
+        try:
+            await self.call_hooks("destroy_context")
+        except (Exception, SystemExit) as error:
+            self.log_error("destroy_context raised", error)
+        self.flush()
+        self.drain()
+        self.loop.stop()
 
     def send(self, kind, payload=b""):
         self.outgoing += FRAME.pack(len(payload), kind) + payload
@@ -315,6 +549,91 @@ class Worker:
                 parts = [struct.pack(">I", tag), head, *(record for record, _ in batch), *(data for _, data in batch)]
                 self.send(REPLIES, b"".join(parts))
 
+    # What the runner does for the handlers.
+
+    def perform(self, name, args, body, read):
+        """Asks the runner: gives the result in a plain handler, an awaitable of it in an async one."""
+        if threading.get_ident() != self.thread:
+            raise RuntimeError(f"{name}: services and invoke are to be used in the thread of the handler")
+        if awaits.get():
+            return self.perform_async(name, args, body, read)
+        return read(*self.wait_for(self.ask(name, args, body)))
+
+    async def perform_async(self, name, args, body, read):
+        number = self.ask(name, args, body)
+        self.asked[number] = self.loop.create_future()
+        try:
+            return read(*await self.asked[number])
+        finally:
+            self.give_up(number)
+
+    def ask(self, name, args, body):
+        call = current.get()
+        request = {"name": name, "args": args}
+        if call is not None:
+            if call.is_ended:
+                raise ServiceError("CALL_ENDED", f"{name} was asked for after the call had ended")
+            request["callId"] = str(uuid.UUID(bytes=call.id))
+            args["deadline"] = call.deadline
+        if len(self.asked) >= MAX_OPERATIONS:
+            raise ServiceError("SERVICE_BUSY", f"more than {MAX_OPERATIONS} operations are pending in this worker")
+        text = json.dumps(request).encode()
+        if len(text) + len(body) > MAX_OPERATION_BYTES:
+            raise ServiceError("PAYLOAD_TOO_LARGE", f"{name} takes at most {MAX_OPERATION_BYTES} bytes")
+        self.last_asked = (self.last_asked + 1) % 2**32
+        self.asked[self.last_asked] = None
+        self.send(OP, struct.pack(">II", self.last_asked, len(text)) + text + body)
+        return self.last_asked
+
+    def wait_for(self, number):
+        """Blocks a plain handler: pings are answered and its own end is heard of, all else waits."""
+        call = current.get()
+        until = time.monotonic() + INIT_WAIT_S if call is None else call.until
+        try:
+            while number in self.asked:
+                left = until - time.monotonic()
+                if left <= 0 or call is not None and call.is_cancelled:
+                    raise ServiceError("TIMEOUT", "the call ended before the service answered")
+                readable, writable, _ = select.select([self.channel], [self.channel] if self.outgoing else [], [], left)
+                if writable:
+                    self.write()
+                if readable:
+                    self.receive()
+                    self.take_urgent(call)
+        finally:
+            self.give_up(number)
+            self.loop.call_soon(self.dispatch, context=contextvars.Context())
+        if isinstance(self.outcome, ServiceError):
+            raise self.outcome
+        return self.outcome
+
+    def take_urgent(self, call):
+        for _ in range(len(self.frames)):
+            kind, payload = self.frames.popleft()
+            if kind == OP_RESULT or kind == PING:
+                self.on_frame(kind, payload)
+            elif kind == CANCEL and call is not None and call.id in (payload[at : at + 16] for at in range(0, len(payload), 16)):
+                call.is_cancelled = True
+            else:
+                self.frames.append((kind, payload))
+
+    def settle(self, payload):
+        number, done, length = struct.unpack_from(">IBI", payload)
+        if number not in self.asked:
+            return  # given up meanwhile
+        future = self.asked.pop(number)
+        result = json.loads(payload[9 : 9 + length])
+        outcome = (result, payload[9 + length :]) if done else ServiceError(result["code"], result["message"])
+        if future is None:
+            self.outcome = outcome
+        elif not future.done():
+            future.set_result(outcome) if done else future.set_exception(outcome)
+
+    def give_up(self, number):
+        if number in self.asked:
+            del self.asked[number]
+            self.send(CANCEL, struct.pack(">I", number))
+
     # The bundle.
 
     async def load(self, spec):
@@ -329,10 +648,10 @@ class Worker:
                 except ModuleNotFoundError:
                     pass  # a plain zip application
             self.has_stacks = spec.get("stackTraces") is True
-            self.context = Context(spec, Logger(self, spec.get("logLevel")))
+            self.context = Context(spec, Logger(self, spec.get("logLevel")), self)
             self.operations = [self.find(each["operationId"], each["handler"]) for each in spec["operations"]]
             phase = "init"
-            await self.init()
+            await self.call_hooks("init_context")
         except (Exception, SystemExit) as error:
             failure = {"phase": phase, "name": type(error).__name__, "message": str(error), "stack": self.stack_of(error)}
             self.send(FAILED, json.dumps(failure).encode())
@@ -359,12 +678,13 @@ class Worker:
             )
         return operation
 
-    async def init(self):
-        """Calls every init_context there is, once each."""
+    async def call_hooks(self, hook):
+        """Calls every function of this name in the modules of the handlers, once each."""
         names = {operation.func.__module__ for operation in self.operations} | {self.entry.partition(":")[0]}
-        found = [getattr(sys.modules.get(name), "init_context", None) for name in sorted(names)]
-        for init in dict.fromkeys(init for init in found if callable(init)):
-            result = init(self.context)
+        found = [getattr(sys.modules.get(name), hook, None) for name in sorted(names)]
+        for func in dict.fromkeys(func for func in found if callable(func)):
+            awaits.set(inspect.iscoroutinefunction(func))
+            result = func(self.context)
             if inspect.isawaitable(result):
                 await result
 
@@ -397,7 +717,9 @@ class Worker:
             data += meta_bytes + body_bytes
             meta = json.loads(meta or b"{}")
             call = Call(tag, call_id, self.operations[number], received, meta.get("log") or {})
-            remaining = (deadline + offset) / 1000 - time.time()
+            call.deadline = deadline + offset
+            remaining = call.deadline / 1000 - time.time()
+            call.until = time.monotonic() + remaining
             if remaining <= 0:
                 self.fail(call, "TIMEOUT", "the deadline had passed before the func started")
                 continue
@@ -417,7 +739,10 @@ class Worker:
             value = call.operation.func(self.context, event)
             if os.getpid() != pid:
                 os._exit(0)  # a fork of the handler's that came back
-            self.finish(call, value)
+            answer = self.answer_of(call, value)
+            if call.begin_commit(answer):
+                self.perform("scope.end", {}, b"", lambda *_: None)
+            self.finish(call, answer)
         except (Exception, SystemExit) as error:
             self.fail_with(call, error)
         finally:
@@ -425,8 +750,12 @@ class Worker:
 
     async def run(self, call, event):
         current.set(call)
+        awaits.set(True)
         try:
-            self.finish(call, await call.operation.func(self.context, event))
+            answer = self.answer_of(call, await call.operation.func(self.context, event))
+            if call.begin_commit(answer):
+                await self.perform("scope.end", {}, b"", lambda *_: None)
+            self.finish(call, answer)
         except asyncio.CancelledError:
             self.fail(call, "TIMEOUT", f"func {call.operation.name} was cancelled")
         except (Exception, SystemExit) as error:
@@ -441,12 +770,18 @@ class Worker:
         if call is not None:
             call.task.cancel()
 
-    def finish(self, call, value):
+    def answer_of(self, call, value):
+        """What encode gives; None when it cannot be sent, and the call is answered so."""
         try:
-            status, flags, meta, body = encode(value)
+            return encode(value)
         except Refused as refused:
             self.fail(call, refused.code, f"func {call.operation.name} {refused}")
+            return None
+
+    def finish(self, call, answer):
+        if answer is None:
             return
+        status, flags, meta, body = answer
         if call.returned is not None:
             meta["log"] = call.returned
             if flags & REPLY_JSON:
@@ -455,8 +790,18 @@ class Worker:
 
     def fail_with(self, call, error):
         """Its words and its stack go to the log, never to the caller."""
+        if call.is_committing:
+            message = f"what func {call.operation.name} did could not be committed, and was rolled back"
+            self.log_error(message, error)
+            self.fail(call, "COMMIT_FAILED", message)
+            return
         self.log_error(f"func {call.operation.name} threw", error)
-        self.fail(call, "FUNC_ERROR", f"func {call.operation.name} threw ({type(error).__name__})")
+        code, why = "FUNC_ERROR", type(error).__name__
+        if isinstance(error, ServiceError) and error.code in PASSED_ON:
+            code, why = error.code, str(error)[:200]
+        elif call.until <= time.monotonic():
+            code = "TIMEOUT"
+        self.fail(call, code, f"func {call.operation.name} threw ({why})")
 
     def fail(self, call, code, message):
         failed = {"code": code, "message": message}
@@ -466,6 +811,7 @@ class Worker:
         self.reply(call, STATUS[code], REPLY_FAILED, b"", body)
 
     def reply(self, call, status, flags, meta, body):
+        call.is_ended = True
         wait_us = int((call.entered - call.received) * 1e6)
         func_us = int((time.perf_counter() - call.entered) * 1e6)
         record = REPLY.pack(call.id, status, flags, 0, wait_us, min(func_us, 0xFFFFFFFF), len(meta), len(body))

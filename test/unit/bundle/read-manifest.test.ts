@@ -141,8 +141,8 @@ describe('core/bundle/read-manifest', () => {
     assert.deepEqual(problemsOf({ permissions: { net: true } }), [
       '/x-funcatron/permissions permissions mean nothing to runtime js',
     ]);
-    assert.deepEqual(problemsOf({ runtime: 'python', services: { kv: { type: 'kv' } } }), [
-      '/x-funcatron/services services mean nothing to runtime python',
+    assert.deepEqual(problemsOf({ runtime: 'http', entry: 'x', services: { kv: { type: 'kv' } } }), [
+      '/x-funcatron/services services mean nothing to runtime http',
     ]);
     assert.deepEqual(problemsOf({ runtime: 'node', state: 'fresh' }), [
       '/x-funcatron/state state fresh is not to be had from runtime node: its program is loaded once',

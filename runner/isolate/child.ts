@@ -9,6 +9,8 @@ import { Stderr } from './stderr.ts';
 
 /** Longest frame a worker may send: replies of 1 MiB plus one, or an operation with its 8 MiB. */
 export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
+/** How soon a process is expected to exit once its channel has ended. */
+const EXIT_MS = 100;
 export type OnFrame = (kind: number, payload: Buffer) => void;
 
 /** What a worker needs of what it runs in: a process of its own, or a thread. */
@@ -54,7 +56,7 @@ export class Child {
     if (!(socket instanceof Socket)) throw new FuncatronError('INTERNAL', 'the worker process has no socket on fd 3');
     this.channel = new Channel(socket, MAX_FRAME_BYTES, {
       onFrame: (kind, payload) => this.#receive(kind, payload),
-      onEnd: (problem) => this.end('crashed', problem ?? 'it closed its channel'),
+      onEnd: (problem) => this.#ended(problem),
     });
     this.up = this.#comeUp(hello.promise, upMs, walls);
     // Whoever waits for it hears of it; this keeps it from counting as unhandled meanwhile.
@@ -102,6 +104,13 @@ export class Child {
     } catch (thrown) {
       this.end('crashed', `it sent a frame that makes no sense: ${String(thrown)}`);
     }
+  }
+
+  /** The end of its channel mostly is its own end, which says more. */
+  #ended(problem: string | undefined): void {
+    if (problem !== undefined) return this.end('crashed', problem);
+    const timer = setTimeout(() => this.end('crashed', 'it closed its channel'), EXIT_MS);
+    void this.exited.then(() => clearTimeout(timer));
   }
 
   #watchExit(): Promise<WorkerExit> {

@@ -2,6 +2,7 @@ import type { StdioOptions } from 'node:child_process';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Runtime } from '../../core/bundle/manifest.ts';
+import { FuncatronError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { Child } from '../isolate/child.ts';
 import type { IsolateKind, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
@@ -35,6 +36,8 @@ export interface FramedRuntime {
   readonly memory: 'limited' | 'measured';
   /** Files it reads beside the wrapper and the bundle's, for whoever it runs as. */
   reads(insideDir: string): readonly string[];
+  /** What to do about errors that newcomers meet, by what the errors say. */
+  readonly hints: readonly (readonly [RegExp, string])[];
   /** Default: empty. */
   environment?(home: Home): Readonly<Record<string, string>>;
   /** The command line of a worker that runs a bundle. @throws INVALID_BUNDLE when this machine cannot run it */
@@ -94,9 +97,16 @@ export function createFramedRuntime(runtime: FramedRuntime, options: RuntimeOpti
       return worker;
     } catch (cause) {
       child.end('killed', 'it did not start');
-      throw startError(spec, cause);
+      await child.exited;
+      throw withHint(startError(spec, cause), runtime.hints);
     }
   }
+}
+
+function withHint(error: FuncatronError, hints: FramedRuntime['hints']): FuncatronError {
+  const [, hint] = hints.find(([pattern]) => pattern.test(error.message)) ?? [];
+  if (hint === undefined || error.data.hint !== undefined) return error;
+  return new FuncatronError('DEPLOY_FAILED', error.message, { cause: error, data: { ...error.data, hint } });
 }
 
 /** Output goes to the log; frames on fd 3. */

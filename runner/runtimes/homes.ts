@@ -31,7 +31,7 @@ interface Lot {
 }
 
 /**
- * The homes of programs, in a folder below the system's for temporary files: the runner's data folder is nobody else's.
+ * The homes of programs, in a folder of their own: the runner's data folder is nobody else's.
  * Where there are users for programs, each bundle has one, who may read its files and no other bundle's, and change none;
  * without users the files stay where they are.
  */
@@ -47,8 +47,7 @@ export class Homes implements Closable {
 
   /** @param users `undefined` where programs run as the runner's user */
   async open(bundle: string, users: (() => User) | undefined): Promise<Home> {
-    this.#base ??= openBase();
-    const base = await this.#base;
+    const base = await this.#openBase();
     const lot = this.#lots.get(bundle) ?? createLot(base, bundle, users?.());
     lot.workers++;
     this.#lots.delete(bundle);
@@ -59,7 +58,8 @@ export class Homes implements Closable {
       await mkdir(own, { mode: 0o700 });
       if (lot.user !== undefined) await chown(own, lot.user.uid, lot.user.gid);
       const folder = lot.user === undefined ? bundle : join(lot.folder, FILES);
-      return { folder, own, user: lot.user, close: () => this.#leave(lot, own) };
+      let leaving: Promise<void> | undefined;
+      return { folder, own, user: lot.user, close: () => (leaving ??= this.#leave(lot, own)) };
     } catch (error) {
       this.#lots.delete(bundle);
       throw error;
@@ -72,6 +72,15 @@ export class Homes implements Closable {
     this.#base = undefined;
     this.#lots.clear();
     if (base !== undefined) await this.#remove(await base);
+  }
+
+  async #openBase(): Promise<string> {
+    try {
+      return await (this.#base ??= openBase());
+    } catch (error) {
+      this.#base = undefined;
+      throw error;
+    }
   }
 
   async #leave(lot: Lot, own: string): Promise<void> {
@@ -125,24 +134,39 @@ async function copyFiles(from: string, to: string): Promise<void> {
   }
 }
 
+/** Where homes are: `/tmp` is swept of what is old by many systems, however long a program runs. */
+export const PLACES: readonly string[] = process.getuid?.() === 0 ? ['/var/lib', '/tmp'] : [tmpdir()];
 const NAME = /^funcatron-programs-(\d+)-/;
 
 /** A folder of this runner's, which others may go through; those of runners that were killed are removed. */
 async function openBase(): Promise<string> {
-  const parent = tmpdir();
-  for (const name of await readdir(parent)) {
+  await Promise.all(PLACES.map(removeLeft));
+  const base = await makeFolder(PLACES, `funcatron-programs-${process.pid}-`);
+  await chmod(base, 0o711);
+  return base;
+}
+
+/** In the first place where that can be done. */
+async function makeFolder([place = '', ...others]: readonly string[], prefix: string): Promise<string> {
+  try {
+    return await mkdtemp(join(place, prefix));
+  } catch (error) {
+    if (others.length === 0) throw error;
+    return makeFolder(others, prefix);
+  }
+}
+
+async function removeLeft(place: string): Promise<void> {
+  for (const name of await readdir(place).catch(() => [])) {
     const pid = Number(NAME.exec(name)?.[1]);
     if (Number.isNaN(pid) || isAlive(pid)) continue;
-    const folder = join(parent, name);
+    const folder = join(place, name);
     try {
       if ((await lstat(folder)).uid === process.getuid?.()) await removeFolder(folder);
     } catch {
       // Another runner was first.
     }
   }
-  const base = await mkdtemp(join(parent, `funcatron-programs-${process.pid}-`));
-  await chmod(base, 0o711);
-  return base;
 }
 
 /** By `rm`, which a program that still runs cannot lead out of the folder with a link: Node's own looks first and goes then. */

@@ -4,12 +4,15 @@ import { requestHead } from './http-request.ts';
 import { isBlank, ResponseProblem, ResponseReader } from './http-response.ts';
 import { type Driver, methodOf, type ProgramCall, type ProgramFailure, type ProgramReply } from './program-call.ts';
 import { endOf, killProgram } from './program.ts';
+import type { StderrTail } from './stderr-tail.ts';
 
 const LIMITS = { headBytes: 32 * 1024, headers: 200, bodyBytes: REPLY_BYTES };
 
 /** Shorter bodies are copied behind their head: one plain write costs less than a gathered one. */
 const SMALL_BYTES = 4 * 1024;
 /** How soon a program is expected to exit once its stdout has ended. */
+/** So much of what it should not have written is for the log. */
+const SHOWN_BYTES = 80;
 const EXIT_MS = 100;
 
 interface Turn {
@@ -26,6 +29,8 @@ interface Turn {
  */
 export class HttpProgram implements Driver {
   readonly pid: number;
+  /** What it wrote to stderr last. */
+  readonly stderr: StderrTail;
   readonly ended: Driver['ended'];
   readonly #child: ChildProcess;
   readonly #waiting: Turn[] = [];
@@ -34,9 +39,9 @@ export class HttpProgram implements Driver {
   /** Why it is about to end, when that is known before it does; the first reason counts. */
   #reason: Awaited<Driver['ended']> | undefined;
 
-  /** @param lastWords what it wrote to stderr last */
-  constructor(child: ChildProcess, lastWords: () => string) {
+  constructor(child: ChildProcess, stderr: StderrTail) {
     this.#child = child;
+    this.stderr = stderr;
     this.pid = child.pid ?? -1;
     child.stdout?.on('data', (chunk: Buffer) => this.#receive(chunk));
     child.stdout?.on('end', () => this.#expectExit());
@@ -44,9 +49,8 @@ export class HttpProgram implements Driver {
       child.once('error', (error) => resolve({ reason: 'crashed', detail: error.message }));
       // Not 'exit': what it wrote before is read first.
       child.once('close', (code, signal) => {
-        resolve(
-          this.#reason ?? { reason: 'crashed', detail: [endOf(code, signal), lastWords()].filter(Boolean).join(': ') },
-        );
+        const detail = [endOf(code, signal), stderr.lastLine()].filter(Boolean).join(': ');
+        resolve(this.#reason ?? { reason: 'crashed', detail });
       });
     });
   }
@@ -122,7 +126,10 @@ export class HttpProgram implements Driver {
     if (this.#reader === undefined) {
       if (isBlank(chunk)) return;
       this.isSpoiled = true;
-      this.#end('crashed', 'it wrote to stdout without being asked');
+      this.#end(
+        'crashed',
+        `it wrote to stdout without being asked: ${JSON.stringify(chunk.toString('latin1', 0, SHOWN_BYTES))}`,
+      );
       return;
     }
     try {

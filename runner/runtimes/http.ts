@@ -39,8 +39,7 @@ export function createHttpRuntime({ log, hidden = [] }: ProgramRuntimeOptions): 
         const command = commandOf(spec, folder, environment['PATH'] ?? '');
         const start = (): HttpProgram => {
           const child = startProgram({ walls, command, folder, environment, memoryMb, user });
-          const tail = new StderrTail(child.stderr);
-          const program = new HttpProgram(child, () => tail.lastLine());
+          const program = new HttpProgram(child, new StderrTail(child.stderr));
           logOutput(child.stderr, 'info', {
             onLog(line) {
               const { current } = program;
@@ -52,7 +51,7 @@ export function createHttpRuntime({ log, hidden = [] }: ProgramRuntimeOptions): 
         };
         const program = start();
         const key = `${spec.bundle}@${spec.revision}`;
-        if (!proven.has(key)) await prove(spec, program);
+        if (!proven.has(key)) await prove(spec, program, folder);
         proven.add(key);
         const driver = new HttpDriver(program, start);
         void driver.ended.then(() => home.close());
@@ -66,13 +65,19 @@ export function createHttpRuntime({ log, hidden = [] }: ProgramRuntimeOptions): 
   };
 }
 
-async function prove(spec: WorkerSpec, program: HttpProgram): Promise<void> {
+async function prove(spec: WorkerSpec, program: HttpProgram, folder: string): Promise<void> {
   const timer = new AbortController();
   const exit = await Promise.race([program.ended, delay(PROVING_MS, timer.signal)]);
   timer.abort();
   if (exit === undefined) return;
   const what = `bundle ${spec.bundle}, revision ${spec.revision}`;
-  throw new FuncatronError('DEPLOY_FAILED', `${what}: its program ended as soon as it had started: ${exit.detail}`, {
-    data: { hint: 'a program of runtime http reads requests from stdin until that ends; see docs/runtimes.md' },
+  // The last line is in the detail.
+  const words = program.stderr.lastLines().replaceAll(`${folder}/`, '');
+  const how = words.includes('\n') ? `${exit.detail}\n${words}` : exit.detail;
+  const hint = program.isSpoiled
+    ? 'stdout is for responses alone; write everything else to stderr, which goes to the log'
+    : 'a program of runtime http reads requests from stdin until that ends; see docs/runtimes.md';
+  throw new FuncatronError('DEPLOY_FAILED', `${what}: its program ended as soon as it had started: ${how}`, {
+    data: { hint },
   });
 }

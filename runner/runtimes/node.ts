@@ -1,7 +1,19 @@
 import { dirname, join } from 'node:path';
 import type { Permissions } from '../../core/bundle/manifest.ts';
 import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
-import { createFramedRuntime, type RuntimeOptions } from './framed.ts';
+import { createFramedRuntime, type FramedRuntime, type RuntimeOptions } from './framed.ts';
+
+const HINTS: FramedRuntime['hints'] = [
+  [
+    /Cannot find (package|module) '[^./]/,
+    'run `npm install --omit=dev` in the folder of the bundle, then deploy it again: node_modules travel with it',
+  ],
+  [/Access to this API has been restricted/, 'declare what it needs in x-funcatron.permissions: net, fs, child'],
+  [
+    /is not supported in strip-only mode/,
+    'Node only strips types; write it without, or compile it and name the result in x-funcatron.entry',
+  ],
+];
 
 /**
  * The `node` runtime: a bundle as an ordinary Node module, in a process of its own with the whole Node API. Its walls are
@@ -14,6 +26,7 @@ export function createNodeRuntime(options: RuntimeOptions): IsolateKind {
       wrapper: 'node.cjs',
       memory: 'measured',
       reads: (insideDir) => [process.execPath, join(insideDir, 'sdk.mjs')],
+      hints: HINTS,
       command: commandOf,
     },
     options,

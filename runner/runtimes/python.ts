@@ -2,10 +2,22 @@ import { existsSync } from 'node:fs';
 import { FuncatronError } from '../../core/errors.ts';
 import type { IsolateKind, WorkerSpec } from '../isolate/isolate.ts';
 import { homeVariables } from './environment.ts';
-import { createFramedRuntime, type RuntimeOptions } from './framed.ts';
+import { createFramedRuntime, type FramedRuntime, type RuntimeOptions } from './framed.ts';
 
 /** Looked for in fixed places: the environment is not ours to read. */
 const PYTHONS = ['/usr/local/bin/python3', '/usr/bin/python3', '/opt/homebrew/bin/python3'];
+
+const HINTS: FramedRuntime['hints'] = [
+  [
+    /ModuleNotFoundError/,
+    'put packages into the folder of the bundle with `pip install --target . -r requirements.txt`; ' +
+      'a module of its own is named in x-funcatron.entry, main:handler where nothing is written',
+  ],
+  [
+    /AttributeError: module \S+ has no function/,
+    'define it as def handler(context, event), or name another in x-funcatron.handler',
+  ],
+];
 
 /** The `python` runtime: handlers as Nuclio spells them, on the machine's own Python (3.9 or later), in a process of their own. */
 export function createPythonRuntime(options: RuntimeOptions): IsolateKind {
@@ -16,6 +28,7 @@ export function createPythonRuntime(options: RuntimeOptions): IsolateKind {
       memory: 'limited',
       reads: () => [],
       environment: homeVariables,
+      hints: HINTS,
       command: commandOf,
     },
     options,

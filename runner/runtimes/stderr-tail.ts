@@ -1,5 +1,7 @@
 import type { Readable } from 'node:stream';
 
+const LINES = 10;
+const CHARS = 2_000;
 const KEEP_BYTES = 4 * 1024;
 
 /** The end of what a program wrote to stderr. */
@@ -25,5 +27,10 @@ export class StderrTail {
 
   lastLine(): string {
     return this.text.split('\n').at(-1)?.slice(0, 200) ?? '';
+  }
+
+  /** What a program said that could not even start. */
+  lastLines(): string {
+    return this.text.split('\n').slice(-LINES).join('\n').slice(-CHARS);
   }
 }

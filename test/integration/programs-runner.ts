@@ -3,9 +3,9 @@
  * one of `attacker`, which is called with `words`. Writes what that answered.
  */
 import { readdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createKinds } from '../../runner/isolate/kinds.ts';
+import { PLACES } from '../../runner/runtimes/homes.ts';
 import { silentLog, specOf, WorkerHarness } from '../contract/isolate-harness.ts';
 
 export interface ProgramsRunnerOptions {
@@ -44,7 +44,11 @@ process.stdin.resume().on('end', () => {
 
 /** All that lies in the homes of this process's programs. */
 function homes(): string[] {
-  const [base] = readdirSync(tmpdir()).filter((name) => name.startsWith(`funcatron-programs-${process.pid}-`));
+  const [base] = PLACES.flatMap((place) =>
+    readdirSync(place)
+      .filter((name) => name.startsWith(`funcatron-programs-${process.pid}-`))
+      .map((name) => join(place, name)),
+  );
   if (base === undefined) return [];
-  return readdirSync(join(tmpdir(), base), { recursive: true }).map((name) => join(tmpdir(), base, String(name)));
+  return readdirSync(base, { recursive: true }).map((name) => join(base, String(name)));
 }

@@ -67,7 +67,7 @@ describe('what programs cannot reach', function () {
   });
   afterEach(async () => {
     if (runner?.exitCode === null && runner.signalCode === null) {
-      runner.kill('SIGKILL');
+      runner.stdin?.end();
       await once(runner, 'exit');
     }
     rmSync(folder, { recursive: true });

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { FuncatronError } from '../../core/errors.ts';
 import { createDefaultRuntime } from '../../runner/runtimes/default.ts';
 import { createHttpRuntime } from '../../runner/runtimes/http.ts';
 import { findProgramWalls } from '../../runner/runtimes/program-walls.ts';
@@ -164,6 +165,47 @@ describe('programs that misbehave', function () {
       await harness.worker.close();
       assert.equal((await harness.exited).reason, 'closed');
     });
+
+    for (const [what, file, content, message, hint] of [
+      ['has no interpreter', 'a', 'echo hi\n', /\.\/a is no program/, /begin with #!/],
+      [
+        'has one that is not here',
+        'b',
+        '#!/no/such\n',
+        /run by "\/no\/such", which is not here/,
+        /install that on the runner/,
+      ],
+      ['was written on Windows', 'c', '#!/bin/sh\r\n', /run by "\/bin\/sh\\r", which is not here/, /line ends/],
+      [
+        'greets on stdout',
+        'd',
+        '#!/bin/sh\necho hello; cat\n',
+        /without being asked: "hello\\n"/,
+        /stdout is for responses/,
+      ],
+      [
+        'fails at once',
+        'e',
+        '#!/bin/sh\necho one >&2; echo two >&2; exit 9\n',
+        /exit code 9: two\none\ntwo$/,
+        /reads requests/,
+      ],
+    ] as const) {
+      it(`is a failed deploy that says what to do when the program ${what}`, async () => {
+        writeFileSync(join(folder, file), content);
+        chmodSync(join(folder, file), content.startsWith('#!') ? 0o555 : 0o444);
+        // Homes keep the files they were laid out with.
+        await http.close?.();
+        const started = start(http, `./${file}`, { revision: file.repeat(12) });
+        await assert.rejects(started, (error) => {
+          assert.ok(error instanceof FuncatronError);
+          assert.equal(error.code, 'DEPLOY_FAILED');
+          assert.match(error.message, message);
+          assert.match(error.data.hint ?? '', hint);
+          return true;
+        });
+      });
+    }
 
     it('is a failed deploy when the program ends at once or is not there', async () => {
       const unproven = { revision: 'ffffffffffff' };

@@ -2,6 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { FuncatronError } from '../../core/errors.ts';
+import { createNodeRuntime } from '../../runner/runtimes/node.ts';
+import { createPythonRuntime } from '../../runner/runtimes/python.ts';
+import { RuntimeStarter } from '../contract/runtime-harness.ts';
 import { type EmbeddedCluster, openEmbedded } from '../helpers/embedded.ts';
 
 const OPERATIONS = ['fine', 'hangs', 'crashes', 'closesChannel', 'raises', 'returnsOdd'];
@@ -93,6 +97,50 @@ describe('runtimes: what a func does to its worker', () => {
           assert.equal(String(after) !== String(before), isReplaced, `${String(before)} then ${String(after)}`);
         });
       }
+    });
+  }
+});
+
+describe('runtimes: what the author of a bundle that does not start is told', () => {
+  const node = new RuntimeStarter(createNodeRuntime);
+  const python = new RuntimeStarter(createPythonRuntime);
+  afterEach(() => Promise.all([node.endAll(), python.endAll()]));
+
+  for (const [runtime, workers, file, source, message, hint] of [
+    [
+      'node',
+      node,
+      'index.ts',
+      'import "nowhere";',
+      /Cannot find package 'nowhere' imported from index\.ts/,
+      /npm install/,
+    ],
+    ['node', node, 'index.ts', `(await import('fs')).readdirSync('/');`, /restricted/, /x-funcatron\.permissions/],
+    ['node', node, 'index.ts', 'process.exit(3)', /it exited with code 3/, undefined],
+    [
+      'python',
+      python,
+      'main.py',
+      'import nowhere',
+      /No module named 'nowhere' \(main\.py:1:1\)/,
+      /pip install --target/,
+    ],
+    ['python', python, 'main.py', 'x = 1', /module main has no function handler/, /x-funcatron\.handler/],
+    ['python', python, 'main.py', 'def handler(\n', /SyntaxError: .*\(main\.py:1:12\)/, undefined],
+    ['python', python, 'main.py', 'import os; os._exit(3)', /it exited with code 3/, undefined],
+  ] as const) {
+    it(`${runtime}: of ${source.trim()}`, async () => {
+      const started = workers.start(
+        { [file]: source },
+        { entry: runtime === 'node' ? file : 'main:handler', concurrency: 1 },
+      );
+      await assert.rejects(started, (error) => {
+        assert.ok(error instanceof FuncatronError);
+        assert.equal(error.code, 'DEPLOY_FAILED');
+        assert.match(error.message, message);
+        if (hint !== undefined) assert.match(error.data.hint ?? '', hint);
+        return true;
+      });
     });
   }
 });

@@ -20,7 +20,9 @@ export async function loadModule(folder: string, entry: string): Promise<void> {
     };
     loaded = { in: () => bundle, cache: () => undefined };
   } catch (thrown) {
-    loaded = { phase: 'load', ...errorOf(thrown) };
+    const error = errorOf(thrown);
+    // Node names what imports it by its whole path.
+    loaded = { phase: 'load', ...error, message: error.message.replaceAll(join(folder, '/'), '') };
   }
 }
 

@@ -1,3 +1,6 @@
+-- Posts the file named by BENCH_BODY_FILE as JSON.
+local file = assert(io.open(os.getenv("BENCH_BODY_FILE"), "rb"))
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = '{"title":"a call of about two hundred bytes","count":7,"tags":["alpha","beta","gamma"],"note":"' .. string.rep("x", 90) .. '"}'
+wrk.body = file:read("*a")
+file:close()

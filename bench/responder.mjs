@@ -5,7 +5,9 @@ const [url, queue] = process.argv.slice(2);
 const connection = await connect(url, { noDelay: true });
 const channel = await connection.createChannel();
 await channel.assertQueue(queue, { durable: true, arguments: { 'x-expires': 60_000 } });
-await channel.consume(queue, (message) => channel.sendToQueue(message.properties.replyTo, message.content), {
-  noAck: true,
-});
+await channel.consume(
+  queue,
+  ({ content, properties: { replyTo, correlationId } }) => channel.sendToQueue(replyTo, content, { correlationId }),
+  { noAck: true },
+);
 process.stdout.write('ready\n');

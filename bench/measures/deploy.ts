@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { packBundle } from '../../core/bundle/pack.ts';
 import { delay } from '../../core/lifecycle.ts';
 import { openCluster } from '../cluster.ts';
-import { BODY } from '../load.ts';
+import { BODY } from '../bodies.ts';
 import { median, temporaryFolder } from '../processes.ts';
 
 /**

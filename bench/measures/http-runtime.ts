@@ -6,7 +6,7 @@ import { type CallMeta, encodeCalls } from '../../core/wire/envelope.ts';
 import { requestHead } from '../../runner/runtimes/http-request.ts';
 import { createHttpRuntime } from '../../runner/runtimes/http.ts';
 import { startProgram } from '../../runner/runtimes/program.ts';
-import { BODY } from '../load.ts';
+import { BODY } from '../bodies.ts';
 import { median, root } from '../processes.ts';
 
 export interface HttpRuntimeResult {

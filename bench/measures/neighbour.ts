@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { packArchive } from '../../core/bundle/archive.ts';
 import { delay } from '../../core/lifecycle.ts';
 import { benchArchive, openCluster } from '../cluster.ts';
-import { BODY } from '../load.ts';
+import { BODY } from '../bodies.ts';
 import { median, root } from '../processes.ts';
 
 const run = promisify(execFile);

@@ -6,10 +6,11 @@ import { encodeCalls } from '../../core/wire/envelope.ts';
 import { newId, parseId } from '../../core/id.ts';
 import { createProcessIsolate } from '../../runner/isolate/process.ts';
 import { benchArchive, openCluster } from '../cluster.ts';
-import { BODY, load } from '../load.ts';
+import { BODY } from '../bodies.ts';
+import { load } from '../load.ts';
 import { median, root, start } from '../processes.ts';
 import { repeat } from '../repeat.ts';
-import { startBare } from './throughput.ts';
+import { openBare } from '../subjects.ts';
 
 export interface SingleResult {
   readonly funcatronMs: number;
@@ -25,11 +26,11 @@ export interface SingleResult {
  */
 export async function measureSingle(rounds: number, seconds: number): Promise<SingleResult> {
   const cluster = await openCluster(1);
-  const bare = await startBare();
+  const bare = await openBare();
   try {
     await cluster.deploy(await benchArchive());
     const url = `${cluster.role('frontend-1').url}/hello/ann`;
-    await load(url, 1, 2, {});
+    await load({ url, connections: 1, seconds: 2 });
     const samples = {
       funcatronMs: [] as number[],
       httpMs: [] as number[],
@@ -37,8 +38,8 @@ export async function measureSingle(rounds: number, seconds: number): Promise<Si
       isolateMs: [] as number[],
     };
     for (let round = 0; round < rounds; round++) {
-      samples.funcatronMs.push((await load(url, 1, seconds, {})).p50Ms);
-      samples.httpMs.push((await load(bare.url, 1, seconds, {})).p50Ms);
+      samples.funcatronMs.push((await load({ url, connections: 1, seconds })).p50Ms);
+      samples.httpMs.push((await load({ url: bare.url, connections: 1, seconds })).p50Ms);
       samples.amqpMs.push(await amqpRoundTripMs(cluster.rabbit.url(), seconds));
       samples.isolateMs.push(await isolateRoundTripMs(seconds));
     }
@@ -49,7 +50,7 @@ export async function measureSingle(rounds: number, seconds: number): Promise<Si
       isolateMs: median(samples.isolateMs),
     };
   } finally {
-    await bare.started.stop();
+    await bare.stop();
     await cluster.close();
   }
 }

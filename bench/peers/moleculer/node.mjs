@@ -30,7 +30,7 @@ if (role === 'service') {
     actions: {
       greet: {
         params: { name: 'string' },
-        handler: (context) => ({ hello: context.params.name, body: context.params }),
+        handler: ({ params: { name, ...body } }) => ({ hello: name, body }),
       },
     },
   });

@@ -1,11 +1,13 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import { FuncatronError } from '../../core/errors.ts';
 import { within } from '../../core/lifecycle.ts';
-import { findProgram, type HostProgram, launch, tried, type Walls } from './launch.ts';
+import { findProgram, type HostProgram, launch, type Walls } from './launch.ts';
 import { asUser, findUsers, type User } from './users.ts';
 
 const PROBE_MS = 30_000;
@@ -13,28 +15,50 @@ const PROBE_MS = 30_000;
 /** Puts a command behind namespaces of its own, and another uid where it may; each call another uid of the range. */
 export type Jail = () => readonly string[];
 
-/** What this machine has beside `--permission`. @throws WEAK_ISOLATION when it has no namespaces for us */
-export async function findJail(walls: Walls): Promise<Jail> {
+/** What this machine has beside `--permission`. @throws WEAK_ISOLATION when it has no namespaces for us, with its own words for that */
+export async function findJail({ setpriv }: Walls): Promise<Jail> {
   const unshare = findProgram('unshare');
-  const { setpriv } = walls;
-  if (unshare !== undefined && setpriv !== undefined) {
-    const outer = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--', unshare];
-    const spaces = ['--net', '--pid', '--ipc', '--fork', '--kill-child'];
-    const as = (user: User): string[] => [...outer, ...spaces, ...asUser(setpriv, user)];
-    const users = await findUsers((user) => works(as(user)));
-    if (users !== undefined) return () => as(users());
-    const own = [...outer, '--user', '--map-current-user', ...spaces, ...asUser(setpriv)];
-    if (process.getuid?.() !== 0 && (await works(own))) return () => own;
-  }
-  throw new FuncatronError('WEAK_ISOLATION', 'isolation strict needs namespaces, and this machine gives none', {
-    data: {
-      hint: 'install util-linux, run as root or allow user namespaces, and let other users read this program and its Node',
-    },
-  });
+  if (unshare === undefined || setpriv === undefined)
+    throw noNamespaces('there is no unshare or setpriv of util-linux');
+  let why = '';
+  const works = async (command: readonly string[]): Promise<boolean> => {
+    const failure = await failureOf([...command, process.execPath, '--version']);
+    why = failure ?? why;
+    return failure === undefined;
+  };
+  const outer = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--', unshare];
+  const spaces = ['--net', '--pid', '--ipc', '--fork', '--kill-child'];
+  const as = (user: User): string[] => [...outer, ...spaces, ...asUser(setpriv, user)];
+  const users = await findUsers((user) => works(as(user)));
+  if (users !== undefined) return () => as(users());
+  const own = [...outer, '--user', '--map-current-user', ...spaces, ...asUser(setpriv)];
+  // A root that may do none of this would stay root to the files of the machine.
+  if (process.getuid?.() !== 0 && (await works(own))) return () => own;
+  throw noNamespaces(why);
 }
 
-async function works([program, ...args]: readonly string[]): Promise<boolean> {
-  return (await tried(program, [...args, process.execPath, '--version'])) !== undefined;
+/** What a command says when it fails; `undefined` when it does not. */
+async function failureOf([program = '', ...args]: readonly string[]): Promise<string | undefined> {
+  try {
+    await promisify(execFile)(program, args, { env: {} });
+    return undefined;
+  } catch (thrown) {
+    const { stderr = '', message = '' } = thrown as { stderr?: string; message?: string };
+    return (stderr.trim() || message).slice(0, 200);
+  }
+}
+
+function noNamespaces(why: string): FuncatronError {
+  const walls = 'another uid and network, process and IPC namespaces';
+  return new FuncatronError(
+    'WEAK_ISOLATION',
+    `isolation strict cannot keep its promises here; open: ${walls} (${why})`,
+    {
+      data: {
+        hint: 'install util-linux, run as root or allow user namespaces, and let other users read this program and its Node',
+      },
+    },
+  );
 }
 
 /** What came of every attempt to get through the walls, by name: `open`, or `blocked: …`. */

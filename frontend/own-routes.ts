@@ -3,7 +3,7 @@ import express, { type ErrorRequestHandler, type Request, type Response } from '
 import { FuncatronError, PROBLEM_CONTENT_TYPE, toFuncatronError, toProblem } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { DOCS_PAGE } from './docs-page.ts';
-import { mergeDocuments } from './merged-document.ts';
+import { createMergedDocuments } from './merged-document.ts';
 import type { Routes } from './routes.ts';
 
 export interface OwnRoutesOptions {
@@ -16,6 +16,7 @@ export interface OwnRoutesOptions {
 /** What a frontend answers itself, under `/_funcatron`: `health` for load balancers, `openapi.json` and `docs` for people. */
 export function createOwnRoutes(options: OwnRoutesOptions): RequestListener {
   const { routes, log } = options;
+  const documents = createMergedDocuments();
   const app = express();
   app.disable('x-powered-by');
   app.set('query parser', false);
@@ -28,7 +29,7 @@ export function createOwnRoutes(options: OwnRoutesOptions): RequestListener {
 
   app.get('/_funcatron/openapi.json', (req, res) => {
     res.set('cache-control', 'no-cache');
-    res.json(mergeDocuments(routes.table?.revisions ?? [], req.headers.host));
+    res.type('json').send(documents(routes.table, req.headers.host));
   });
 
   app.get('/_funcatron/docs', (_req, res) => {

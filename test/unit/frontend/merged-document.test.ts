@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import SwaggerParser from '@apidevtools/swagger-parser';
-import { mergeDocuments } from '../../../frontend/merged-document.ts';
+import { createMergedDocuments, mergeDocuments } from '../../../frontend/merged-document.ts';
 import { Revision } from '../../../frontend/revision.ts';
+import { createRouteTable } from '../../../frontend/route-table.ts';
 import { testBundle, type TestBundleOptions } from '../../helpers/live-bundle.ts';
 
 function revision(options: TestBundleOptions, dialect: 'draft-04' | '2020-12'): Revision {
@@ -55,5 +56,30 @@ describe('frontend/merged-document', () => {
   it('leaves out operations that HTTP does not reach', () => {
     const events = revision({ operations: [{ ...add, http: false }] }, '2020-12');
     assert.deepEqual(mergeDocuments([events], undefined)['paths'], {});
+  });
+
+  it('is made once for each table, and for each host its bundles name', () => {
+    const shop = testBundle({ name: 'a', host: 'shop.test', operations: [add] });
+    const [state] = shop.state.revisions;
+    assert.ok(state !== undefined);
+    const held = new Revision('a', state, shop.record);
+    const bundles = [{ ...shop.state, weights: { [state.revision]: 100 } }];
+    const tables = ['1.1', '1.2'].map((epoch) =>
+      createRouteTable(epoch as '1.1', bundles, new Map([[held.key, held]])),
+    );
+    const [first, second] = tables;
+    const documents = createMergedDocuments();
+    const pathsAt = (table: typeof first, host?: string): string[] =>
+      Object.keys((JSON.parse(documents(table, host)) as { paths: object }).paths);
+    assert.deepEqual(pathsAt(first, 'shop.test:8080'), ['/items']);
+    assert.deepEqual(pathsAt(first, 'else.test'), []);
+    assert.equal(documents(first, 'SHOP.test'), documents(first, 'shop.test'));
+    assert.equal(documents(first, 'any.test'), documents(first, undefined));
+    // Strings have no identity: a table that changes under the cache shows that it was not looked at again.
+    (held.record.api as { title: string }).title = 'changed';
+    assert.ok(!documents(first, 'shop.test').includes('changed'));
+    assert.ok(documents(second, 'shop.test').includes('changed'));
+    assert.deepEqual(pathsAt(second, 'shop.test'), ['/items']);
+    assert.deepEqual(pathsAt(undefined, 'shop.test'), []);
   });
 });

@@ -1,4 +1,5 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import type { Broker } from './broker/broker.ts';
 import { openListener, type Listener } from './broker/listener.ts';
@@ -6,7 +7,8 @@ import type { ClusterClock } from './clock.ts';
 import { delay, type Closable } from './lifecycle.ts';
 import type { Log } from './log.ts';
 import type { Store } from './store/store.ts';
-import { compareEpochs, StoreKey, type Report, type Snapshot } from './wire/control.ts';
+import { VERSION } from './version.ts';
+import { compareEpochs, FIRST_EPOCH, StoreKey, type Epoch, type Report, type Snapshot } from './wire/control.ts';
 import { parseSnapshot } from './wire/read-control.ts';
 import { listenerQueue, listenerTopology, REPORT_QUEUE, reportTopology, stateExchange } from './wire/topology.ts';
 
@@ -31,6 +33,19 @@ export interface MembershipOptions {
   readonly log: Log;
   /** The report as of now. */
   describe(): Report;
+}
+
+/** What reports of every role begin with; `epoch` is the newest that is acted on, `startedAt` unix ms. */
+export function memberReport(member: Pick<Report, 'id' | 'startedAt' | 'stopping'> & { epoch: Epoch | undefined }) {
+  return {
+    ...member,
+    v: 1,
+    version: VERSION,
+    hostname: hostname(),
+    pid: process.pid,
+    sentAt: Date.now(),
+    epoch: member.epoch ?? FIRST_EPOCH,
+  } as const;
 }
 
 /**

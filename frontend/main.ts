@@ -10,11 +10,10 @@ import type { Config } from '../core/config.ts';
 import { newId } from '../core/id.ts';
 import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
-import { openMembership } from '../core/membership.ts';
+import { memberReport, openMembership } from '../core/membership.ts';
 import { createMetrics } from '../core/metrics.ts';
 import type { Store } from '../core/store/store.ts';
-import { VERSION } from '../core/version.ts';
-import { FIRST_EPOCH, type FrontendReport } from '../core/wire/control.ts';
+import type { FrontendReport } from '../core/wire/control.ts';
 import { Admission, WaitingRoom } from './admission.ts';
 import { createCallMetrics, createRpcMetrics } from './call-metrics.ts';
 import { createOperatorCheck } from './operator-check.ts';
@@ -111,16 +110,8 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
 
   function describe(): FrontendReport {
     return {
-      v: 1,
+      ...memberReport({ id, startedAt, epoch: routes.table?.epoch, stopping: state.isDraining }),
       role: 'frontend',
-      id,
-      version: VERSION,
-      hostname: hostname(),
-      pid: process.pid,
-      startedAt,
-      sentAt: Date.now(),
-      epoch: routes.table?.epoch ?? FIRST_EPOCH,
-      stopping: state.isDraining,
       url,
       inFlight: routes.inFlight(),
       failures: routes.failures,

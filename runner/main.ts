@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { openAdmin } from '../core/admin.ts';
 import type { Broker } from '../core/broker/broker.ts';
@@ -10,10 +9,9 @@ import { TimerWheel } from '../core/deadline.ts';
 import { FuncatronError } from '../core/errors.ts';
 import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
-import { openMembership, type Membership } from '../core/membership.ts';
+import { memberReport, openMembership, type Membership } from '../core/membership.ts';
 import type { Store } from '../core/store/store.ts';
-import { VERSION } from '../core/version.ts';
-import { FIRST_EPOCH, type HeldRevision, type RunnerReport } from '../core/wire/control.ts';
+import type { HeldRevision, RunnerReport } from '../core/wire/control.ts';
 import { Agent } from './agent.ts';
 import { loadBundle } from './bundle-cache.ts';
 import { CancelledIds, openCancelListener } from './cancels.ts';
@@ -147,16 +145,8 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
 
   function describe(): RunnerReport {
     return {
-      v: 1,
+      ...memberReport({ id, startedAt, epoch: membership?.snapshot?.epoch, stopping: state.isDraining }),
       role: 'runner',
-      id,
-      version: VERSION,
-      hostname: hostname(),
-      pid: process.pid,
-      startedAt,
-      sentAt: Date.now(),
-      epoch: membership?.snapshot?.epoch ?? FIRST_EPOCH,
-      stopping: state.isDraining,
       revisions: agent.describe().map(withEvents),
     };
   }

@@ -65,6 +65,14 @@ function isControl(kind: number): boolean {
 /** Up to here the frames of a turn are joined into one buffer: one write of 16 KiB is cheaper than a vector of small ones. */
 const JOIN_BYTES = 16 * 1024;
 
+/**
+ * Frames handed over in one turn of the event loop, out of one chunk: then everybody else has a turn. The other side may
+ * send as fast as it likes; a frame that asks for an operation costs some 20 µs here.
+ */
+const TURN_FRAMES = 32;
+/** What Node reads at once; a chunk so long means that more is there already. */
+const CHUNK_BYTES = 64 * 1024;
+
 export interface ChannelEvents {
   /** A whole frame. The payload is the receiver's; it may be a part of a larger buffer. Must not throw. */
   onFrame(kind: number, payload: Buffer): void;
@@ -72,7 +80,10 @@ export interface ChannelEvents {
   onEnd(problem: string | undefined): void;
 }
 
-/** Frames over a socket: coalesced per turn of the event loop, control frames first, every frame bounded. */
+/**
+ * Frames over a socket: coalesced per turn of the event loop, control frames first, every frame bounded, and so is how
+ * many of them one turn takes in: what is not taken in yet waits in the socket, and at last in whoever sends it.
+ */
 export class Channel {
   readonly #socket: Duplex;
   readonly #events: ChannelEvents;
@@ -85,6 +96,8 @@ export class Channel {
   #pieces: Buffer[] = [];
   #have = 0;
   #need = FRAME_HEADER_BYTES;
+  /** This turn has taken in enough; the socket is paused until the next. */
+  #isHeld = false;
   #ended = false;
 
   /** @param maxFrameBytes longest payload accepted from the other side; a longer one ends the channel */
@@ -94,10 +107,10 @@ export class Channel {
     this.#events = events;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('drain', () => this.#flush());
-    socket.on('end', () => this.#end(undefined));
-    socket.on('close', () => this.#end(undefined));
+    socket.on('end', () => this.#close());
+    socket.on('close', () => this.#close());
     // EPIPE and ECONNRESET are how the other side's death looks from here; its exit is told by the process.
-    socket.on('error', () => this.#end(undefined));
+    socket.on('error', () => this.#close());
   }
 
   /** Bytes handed over and not yet taken by the operating system. */
@@ -144,6 +157,8 @@ export class Channel {
     this.#ended = true;
     this.#control = [];
     this.#data = [];
+    this.#pieces = [];
+    this.#have = 0;
     this.#pendingBytes = 0;
     this.#socket.destroy();
   }
@@ -180,23 +195,44 @@ export class Channel {
 
   #receive(chunk: Buffer): void {
     if (this.#ended) return;
-    let buffer = chunk;
-    if (this.#have > 0) {
-      this.#pieces.push(chunk);
-      this.#have += chunk.length;
-      if (this.#have < this.#need) return;
-      buffer = Buffer.concat(this.#pieces, this.#have);
-      this.#pieces = [];
-      this.#have = 0;
-    }
-    this.#keep(buffer, this.#parse(buffer));
+    if (this.#have === 0 && !this.#isHeld) return this.#deliver(chunk, chunk.length);
+    this.#pieces.push(chunk);
+    this.#have += chunk.length;
+    if (this.#have >= this.#need && !this.#isHeld) this.#deliver(this.#takeKept(), chunk.length);
   }
 
-  /** Delivers the whole frames of `buffer`; returns where the first unfinished one starts. */
-  #parse(buffer: Buffer): number {
+  /** Delivers what a turn may, of bytes that begin with a frame; the last `readBytes` of them were read just now. */
+  #deliver(buffer: Buffer, readBytes: number): void {
+    const at = this.#parse(buffer, TURN_FRAMES);
+    if (this.#ended) return;
+    this.#keep(buffer, at);
+    const isMore = this.#have >= this.#need || (at > 0 && readBytes >= CHUNK_BYTES);
+    if (isMore) this.#hold();
+    else if (this.#isHeld) this.#release();
+  }
+
+  #hold(): void {
+    if (!this.#isHeld) this.#socket.pause();
+    this.#isHeld = true;
+    setImmediate(() => this.#goOn());
+  }
+
+  #goOn(): void {
+    if (this.#ended) return;
+    if (this.#have >= this.#need) this.#deliver(this.#takeKept(), 0);
+    else this.#release();
+  }
+
+  #release(): void {
+    this.#isHeld = false;
+    this.#socket.resume();
+  }
+
+  /** Delivers up to `limit` whole frames of `buffer`; returns where the first one that is left starts. */
+  #parse(buffer: Buffer, limit: number): number {
     let at = 0;
     this.#need = FRAME_HEADER_BYTES;
-    while (buffer.length - at >= FRAME_HEADER_BYTES) {
+    for (let left = limit; left > 0 && buffer.length - at >= FRAME_HEADER_BYTES; left--) {
       const bytes = buffer.readUInt32BE(at);
       if (bytes > this.#maxFrameBytes) {
         this.#end(`frame of ${bytes} bytes is longer than ${this.#maxFrameBytes}`);
@@ -220,9 +256,25 @@ export class Channel {
     this.#have = buffer.length - from;
   }
 
+  #takeKept(): Buffer {
+    const [first = EMPTY] = this.#pieces;
+    const kept = this.#pieces.length === 1 ? first : Buffer.concat(this.#pieces, this.#have);
+    this.#pieces = [];
+    this.#have = 0;
+    return kept;
+  }
+
+  /** The socket is gone: what had been read of it before, replies among it, is delivered first. */
+  #close(): void {
+    if (this.#isHeld && !this.#ended) this.#parse(this.#takeKept(), Infinity);
+    this.#end(undefined);
+  }
+
   #end(problem: string | undefined): void {
     if (this.#ended) return;
     this.destroy();
     this.#events.onEnd(problem);
   }
 }
+
+const EMPTY = Buffer.alloc(0);

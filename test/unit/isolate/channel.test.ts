@@ -132,4 +132,60 @@ describe('runner/isolate/channel', () => {
     receiver.destroy();
     close();
   });
+
+  it('takes in a bounded number of frames a turn, so that a flood on one channel leaves others their turns', async () => {
+    const flooded = createFed(10);
+    const other = createFed(10);
+    const small = Buffer.alloc(1);
+    let largestTurn = 0;
+    let before = 0;
+    let isWatching = true;
+    const watch = (): void => {
+      largestTurn = Math.max(largestTurn, flooded.frames.length - before);
+      before = flooded.frames.length;
+      if (isWatching) setImmediate(watch);
+    };
+    setImmediate(watch);
+    flooded.socket.emit('data', Buffer.concat(Array.from({ length: 1_000 }, (_, at) => frame(at % 100, small))));
+    assert.ok(flooded.socket.isPaused());
+    assert.ok(flooded.frames.length < 100, `${flooded.frames.length} at once`);
+    other.socket.emit('data', frame(1, small));
+    assert.equal(other.frames.length, 1);
+    await until('all arrived', () => flooded.frames.length === 1_000);
+    isWatching = false;
+    assert.ok(largestTurn < 100, `${largestTurn} in one turn`);
+    assert.deepEqual(
+      flooded.frames.map(({ kind }) => kind),
+      Array.from({ length: 1_000 }, (_, at) => at % 100),
+    );
+    await until('it reads on', () => !flooded.socket.isPaused());
+  });
+
+  it('keeps the sender waiting meanwhile', async () => {
+    const { near, far, close } = await connectPair();
+    let most = 0;
+    let frames = 0;
+    const receiver = new Channel(far, 1000, {
+      onFrame: () => {
+        frames++;
+        most = Math.max(most, far.readableLength);
+      },
+      onEnd: () => undefined,
+    });
+    const all = Buffer.concat(Array.from({ length: 50_000 }, () => frame(1, Buffer.alloc(100))));
+    near.write(all);
+    await until('all arrived', () => frames === 50_000);
+    assert.ok(most <= 256 * 1024, `${most} bytes read ahead`);
+    receiver.destroy();
+    close();
+  });
+
+  it('delivers what it has read when the other side is gone in the middle of a turn', () => {
+    const { socket, frames, ends } = createFed(10);
+    socket.emit('data', Buffer.concat(Array.from({ length: 100 }, () => frame(1, Buffer.alloc(1)))));
+    assert.ok(frames.length < 100);
+    socket.emit('close');
+    assert.equal(frames.length, 100);
+    assert.deepEqual(ends, [undefined]);
+  });
 });

@@ -143,9 +143,17 @@ export const LOG_LINE_CHARS = 8 * 1024;
 export const LOG_LINES_PER_TURN = 500;
 export const LOG_LINES_PER_S = 1000;
 export const LOG_CHARS_PER_S = 1024 * 1024;
-/** Most timers, and most operations, a guest may have pending. */
+/** Most timers, and most operations, a guest may have pending; of the operations most wait in the guest for their turn. */
 export const MAX_TIMERS = 10_000;
-export const MAX_OPERATIONS = 256;
+export const MAX_OPERATIONS = 10_000;
+/** Most operations of one lane, and of all lanes of a guest together, that are under way at once (guest/operations.ts). */
+export const LANE_OPERATIONS = 64;
+export const GUEST_OPERATIONS = 256;
+/** The same of a guest that serves one call, for both: `MAX_REALMS` of them stay within `WORKER_OPERATIONS`. */
+export const FRESH_OPERATIONS = 16;
+/** Most operations a worker may have under way, and most bytes of them together. Its runner refuses more: a guest that keeps to the bounds above never sees that. */
+export const WORKER_OPERATIONS = 1024;
+export const WORKER_OPERATION_BYTES = 64 * 1024 * 1024;
 /** Most realms of one worker with `state: fresh`; calls beyond them wait for one that ends. */
 export const MAX_REALMS = 64;
 /** Most bytes of one operation, either way: a fetch's body. */

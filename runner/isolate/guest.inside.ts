@@ -4,7 +4,7 @@ import { abort, enter } from './guest/calls.ts';
 import { setTimeOrigin } from './guest/clock.ts';
 import { closeErrors, installGlobals } from './guest/globals.ts';
 import { reportUncaught } from './guest/log.ts';
-import { settle } from './guest/operations.ts';
+import { settle, shareRoom } from './guest/operations.ts';
 import { take, takeMeta } from './guest/outbox.ts';
 import { seedRandom } from './guest/random.ts';
 import { announce, copyOfWindow, receive, shared, takeBytes } from './guest/shared.ts';
@@ -25,6 +25,7 @@ export const guest: Guest = {
     setTimeOrigin(unixMs);
     seedRandom(copyOfWindow(SEED_BYTES));
     if (!spec.stackTraces) closeErrors();
+    if (spec.state === 'fresh') shareRoom();
     configure(spec);
   },
   evaluate,

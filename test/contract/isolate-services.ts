@@ -131,6 +131,31 @@ export function describeServices(workers: WorkerStarter): void {
       assert.deepEqual((await worker.call()).json(), [true, 'ECONNREFUSED', 'ECONNREFUSED', 'no way']);
     });
 
+    for (const [state, atOnce] of [
+      ['kept', 64],
+      ['fresh', 16],
+    ] as const) {
+      it(`performs 1000 operations asked for at once, ${atOnce} at a time, with state: ${state}`, async function () {
+        const worker = await workers.start(
+          `exports.run = async (event, { services: { kv } }) => {
+            const values = await Promise.all(Array.from({ length: 1000 }, (_, at) => kv.get('k' + at)));
+            return values.every((value, at) => value === at);
+          }`,
+          { services: { kv: { type: 'kv' } }, state },
+        );
+        let underWay = 0;
+        let most = 0;
+        worker.perform = async ({ args }) => {
+          most = Math.max(most, ++underWay);
+          await new Promise(setImmediate);
+          underWay--;
+          return { result: { value: String(args['key']).slice(1) } };
+        };
+        assert.equal((await worker.call()).json(), true);
+        assert.ok(most > 1 && most <= atOnce, `${most} at once`);
+      });
+    }
+
     it('keeps values of context.services.kv as JSON', async () => {
       const worker = await workers.start(
         `exports.run = async (event, { services: { kv } }) => {

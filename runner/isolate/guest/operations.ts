@@ -1,9 +1,23 @@
-import { type Failure, MAX_OPERATIONS, OPERATION_BYTES, Out } from '../bridge.ts';
+import {
+  type Failure,
+  FRESH_OPERATIONS,
+  GUEST_OPERATIONS,
+  LANE_OPERATIONS,
+  MAX_OPERATIONS,
+  OPERATION_BYTES,
+  Out,
+  WORKER_OPERATION_BYTES,
+} from '../bridge.ts';
 import type { AbortSignal } from './abort.ts';
+import { Lanes, type Place } from './lanes.ts';
 import { putNote } from './outbox.ts';
 import { received } from './shared.ts';
 
-/** What the guest asks the host, and through it the runner, to do: a promise made here, settled by number. */
+/**
+ * What the guest asks the host, and through it the runner, to do: a promise made here, settled by number. So many are
+ * under way at once; the others wait here, where their memory is the bundle's own: a func may ask for a thousand things
+ * and await them all. Every kind (`kv`, `fetch`, …) of every call that is named is a lane of its own.
+ */
 
 /** A finished operation. */
 export interface OperationResult {
@@ -12,13 +26,21 @@ export interface OperationResult {
 }
 
 interface Pending {
+  readonly place: Place;
   readonly resolve: (result: OperationResult) => void;
   readonly reject: (error: Error) => void;
 }
 
 const { parse, stringify } = JSON;
 const pending = new Map<number, Pending>();
+const bytesAtOnce = WORKER_OPERATION_BYTES / 2;
+const lanes = new Lanes({ perLane: LANE_OPERATIONS, inAll: GUEST_OPERATIONS, bytes: bytesAtOnce });
 let lastId = 0;
+
+/** Says that this guest is one of many in its worker, each for one call. */
+export function shareRoom(): void {
+  lanes.setRoom({ perLane: FRESH_OPERATIONS, inAll: FRESH_OPERATIONS, bytes: bytesAtOnce });
+}
 
 /** An operation under way: its number, to give it up by, and its outcome. */
 export interface Operation {
@@ -37,18 +59,25 @@ export function begin(
   callId?: string,
 ): Operation {
   if (pending.size >= MAX_OPERATIONS) {
-    throw operationError('SERVICE_BUSY', `more than ${MAX_OPERATIONS} operations are pending in this worker`);
+    const hint = 'await some before asking for more';
+    throw operationError('SERVICE_BUSY', `${MAX_OPERATIONS} operations are pending in this worker: ${hint}`);
   }
   const json = stringify({ name, args, callId });
-  if (json.length + (bytes?.length ?? 0) > OPERATION_BYTES) {
+  const size = json.length + (bytes?.length ?? 0);
+  if (size > OPERATION_BYTES) {
     throw operationError('PAYLOAD_TOO_LARGE', `${name} takes at most ${OPERATION_BYTES} bytes`);
   }
   const id = ++lastId;
   const outcome = new Promise<OperationResult>((resolve, reject) => {
-    pending.set(id, { resolve, reject });
+    const place = lanes.enter(laneOf(name, callId), size, () => putNote(Out.op, id, json, bytes));
+    pending.set(id, { place, resolve, reject });
   });
-  putNote(Out.op, id, json, bytes);
   return { id, outcome };
+}
+
+function laneOf(name: string, callId = ''): string {
+  const dot = name.indexOf('.');
+  return `${dot < 0 ? name : name.slice(0, dot)} ${callId}`;
 }
 
 /** The outcome of an operation; given up, and rejected with the signal's reason, when the signal aborts first. */
@@ -63,9 +92,12 @@ export function unlessAborted({ id, outcome }: Operation, signal: AbortSignal): 
   });
 }
 
-/** Forgets an operation: its outcome never settles, and the runner is told to stop. */
+/** Forgets an operation: its outcome never settles, and the runner is told to stop if it knows of it. */
 function abandon(id: number): void {
-  if (pending.delete(id)) putNote(Out.opCancel, id, '');
+  const asked = pending.get(id);
+  if (asked === undefined) return;
+  pending.delete(id);
+  if (lanes.leave(asked.place)) putNote(Out.opCancel, id, '');
 }
 
 /** Errors that say something of the cluster and not of the func: a call whose func lets them through ends with their code. */
@@ -89,6 +121,7 @@ export function settle(id: number, done: number, json: string): void {
   const waiting = pending.get(id);
   if (waiting === undefined) return;
   pending.delete(id);
+  lanes.leave(waiting.place);
   const value = parse(json) as Record<string, unknown>;
   if (done === 1) waiting.resolve({ result: value, bytes });
   else waiting.reject(operationError(String(value['code']), String(value['message'])));

@@ -1,6 +1,6 @@
 import type { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
-import { MAX_OPERATIONS } from '../bridge.ts';
+import { WORKER_OPERATIONS } from '../bridge.ts';
 import { FrameKind } from '../channel.ts';
 import type { SendFrame } from './bundle-host.ts';
 import type { Realm } from './realm.ts';
@@ -26,6 +26,8 @@ export class Operations {
   readonly #pending = new Map<number, Pending>();
   /** Frames of this turn: a cancel would overtake them, so what is given up in the turn it began in never leaves. */
   readonly #unsent = new Map<number, readonly Buffer[]>();
+  /** Given up in this turn: the runner is told of all at once. */
+  #givenUp: number[] = [];
   #lastId = 0;
 
   /** @param onSettled called when an operation ended: its guest has work */
@@ -38,8 +40,8 @@ export class Operations {
   begin(realm: Realm, id: number, json: string): void {
     const bytes = readBytes(realm) ?? EMPTY;
     if (json.startsWith('{"name":"digest"')) return this.#digest(realm, id, json, bytes);
-    if (this.#pending.size >= MAX_OPERATIONS) {
-      return this.#refuse(realm, id, 'SERVICE_BUSY', `more than ${MAX_OPERATIONS} operations are pending`);
+    if (this.#pending.size >= WORKER_OPERATIONS) {
+      return this.#refuse(realm, id, 'SERVICE_BUSY', `${WORKER_OPERATIONS} operations of this worker are under way`);
     }
     const text = Buffer.from(json);
     const head = Buffer.allocUnsafe(8);
@@ -50,8 +52,9 @@ export class Operations {
     this.#unsent.set(this.#lastId, [head, text, bytes]);
   }
 
-  /** Sends what has begun in this turn. */
+  /** Sends what has begun in this turn, and what was given up. */
   flush(): void {
+    if (this.#givenUp.length > 0) this.#sendGivenUp();
     if (this.#unsent.size === 0) return;
     for (const parts of this.#unsent.values()) this.#send(FrameKind.op, ...parts);
     this.#unsent.clear();
@@ -82,9 +85,13 @@ export class Operations {
 
   #giveUp(number: number): void {
     this.#pending.delete(number);
-    if (this.#unsent.delete(number)) return;
-    const frame = Buffer.allocUnsafe(4);
-    frame.writeUInt32BE(number);
+    if (!this.#unsent.delete(number)) this.#givenUp.push(number);
+  }
+
+  #sendGivenUp(): void {
+    const frame = Buffer.allocUnsafe(4 * this.#givenUp.length);
+    this.#givenUp.forEach((number, index) => frame.writeUInt32BE(number, 4 * index));
+    this.#givenUp = [];
     this.#send(FrameKind.cancel, frame);
   }
 

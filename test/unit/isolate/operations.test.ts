@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
-import { MAX_OPERATIONS, OPERATION_BYTES } from '../../../runner/isolate/bridge.ts';
+import { OPERATION_BYTES, WORKER_OPERATION_BYTES, WORKER_OPERATIONS } from '../../../runner/isolate/bridge.ts';
 import { Channel, FrameKind } from '../../../runner/isolate/channel.ts';
 import type { GuestResult, WorkerEvents } from '../../../runner/isolate/isolate.ts';
 import { Operations } from '../../../runner/isolate/operations.ts';
 import { until } from '../../helpers/until.ts';
 
 /** `{name, args}` of operation `id`, as a worker sends it. */
-function operation(id: number): Buffer {
+function operation(id: number, bytes = Buffer.alloc(0)): Buffer {
   const json = Buffer.from('{"name":"wait","args":{}}');
   const head = Buffer.alloc(8);
   head.writeUInt32BE(id, 0);
   head.writeUInt32BE(json.length, 4);
-  return Buffer.concat([head, json]);
+  return Buffer.concat([head, json, bytes]);
 }
 
 describe('runner/isolate/operations', () => {
@@ -59,17 +59,17 @@ describe('runner/isolate/operations', () => {
     };
     const operations = new Operations(channel, { onOperation });
     read();
-    for (let id = 1; id <= MAX_OPERATIONS + 1; id++) {
+    for (let id = 1; id <= WORKER_OPERATIONS + 1; id++) {
       operations.begin(operation(id));
       operations.abandon(operation(id).subarray(0, 4));
     }
     await until('the last is refused', () => failures.length === 1);
-    assert.deepEqual(failures, [[MAX_OPERATIONS + 1, 'SERVICE_BUSY']]);
-    assert.equal(ends.length, MAX_OPERATIONS);
+    assert.deepEqual(failures, [[WORKER_OPERATIONS + 1, 'SERVICE_BUSY']]);
+    assert.equal(ends.length, WORKER_OPERATIONS);
     for (const end of ends) end();
     await until('there is room again', () => {
-      operations.begin(operation(ends.length + 1_000));
-      return ends.length > MAX_OPERATIONS;
+      operations.begin(operation(ends.length + WORKER_OPERATIONS));
+      return ends.length > WORKER_OPERATIONS;
     });
   });
 
@@ -86,5 +86,26 @@ describe('runner/isolate/operations', () => {
     assert.equal(read().backlogBytes, 0);
     await until('the rest has failed', () => failures.length > 0 && channel.backlogBytes === 0);
     assert.ok(failures.every(([, code]) => code === 'SERVICE_BUSY'));
+  });
+
+  it('refuses what would make a worker’s operations longer together than their bound', async () => {
+    const operations = new Operations(channel, { onOperation: () => new Promise(() => undefined) });
+    read();
+    const most = Math.floor(WORKER_OPERATION_BYTES / OPERATION_BYTES);
+    for (let id = 1; id <= most; id++) operations.begin(operation(id, Buffer.alloc(OPERATION_BYTES)));
+    await until('the last is refused', () => failures.length === 1);
+    assert.deepEqual(failures, [[most, 'SERVICE_BUSY']]);
+    operations.begin(operation(most + 1));
+    await new Promise(setImmediate);
+    assert.equal(failures.length, 1);
+  });
+
+  it('throws, which ends the worker, when it asks on and on and reads nothing', async () => {
+    const bytes = Buffer.alloc(OPERATION_BYTES);
+    far.pause();
+    for (let count = 0; count < 20; count++) channel.send(FrameKind.calls, bytes);
+    await new Promise(setImmediate);
+    const operations = new Operations(channel, { onOperation: () => Promise.resolve({ result: {} }) });
+    assert.throws(() => operations.begin(operation(1)), /reads no results/);
   });
 });

@@ -217,7 +217,7 @@ export const CONFIG = {
     unit: 'count',
     min: 0,
     max: 64,
-    text: 'runner: processes kept ready for workers to come, about 40 MB each; 0 = none',
+    text: 'runner: processes kept ready for workers to come, of each isolation in use but thread, about 40 MB each; 0 = none',
   },
 } as const satisfies Record<string, ConfigRow<string | number | boolean>>;
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
+import { createStrictIsolate } from '../../runner/isolate/strict.ts';
 import { until } from '../helpers/until.ts';
 import { describeJsIsolate } from './isolate-contract.ts';
-import { JS_ISOLATES, WorkerStarter } from './isolate-harness.ts';
+import { JS_ISOLATES, silentLog, WorkerStarter } from './isolate-harness.ts';
 
 describeJsIsolate('strict', JS_ISOLATES.strict, [
   // isolated-vm tells of the first only: docs/security.md, and below.
@@ -31,4 +33,40 @@ describe('runner/isolate/strict', () => {
     assert.match(messages[0] ?? '', /a promise that nothing handles: TypeError: forgotten/);
     assert.match(messages[1] ?? '', /a timer: RangeError: late/);
   });
+
+  describe('with warm processes', () => {
+    let warm: IsolateKind;
+    const warmWorkers = new WorkerStarter(() => warm);
+    before(() => {
+      warm = createStrictIsolate({ log: silentLog, warmWorkers: 1 });
+    });
+    after(() => warm.close?.());
+    after(() => warmWorkers.endAll());
+
+    it('gives a worker a process that waited for one, and ends those that wait still', async () => {
+      const first = await warmWorkers.start('exports.run = () => 1', { memoryMb: 128 });
+      await until('a process waits', () => waiting(first.worker.pid).length === 1);
+      const [pid] = waiting(first.worker.pid);
+      const next = await warmWorkers.start('exports.run = () => 2', { memoryMb: 128, state: 'fresh' });
+      assert.equal(next.worker.pid, pid);
+      assert.deepEqual([(await next.call()).json(), (await first.call()).json()], [2, 1]);
+      await until('another one waits', () => waiting(first.worker.pid, next.worker.pid).length === 1);
+      await warm.close?.();
+      assert.deepEqual(waiting(first.worker.pid, next.worker.pid), []);
+    });
+  });
 });
+
+/** Processes of `strict` that this one has started, but for those of workers. */
+function waiting(...workers: readonly number[]): number[] {
+  const children = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'latin1').trim().split(' ');
+  return children.map(Number).filter((pid) => !workers.includes(pid) && isStrict(pid));
+}
+
+function isStrict(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('host-strict.cjs');
+  } catch {
+    return false; // it ended meanwhile
+  }
+}

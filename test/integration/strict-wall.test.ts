@@ -83,7 +83,8 @@ describe('strict, by what its runner may do', function () {
   });
 
   const CONFINED = { reply: 'echo', capabilities: '0000000000000000', noNewPrivileges: '1' };
-  const REFUSAL = /^isolation strict cannot keep its promises here; open: another uid and .*namespaces \(unshare: /;
+  const REFUSAL =
+    /^isolation strict cannot keep its promises here; open: another uid and .*namespaces \((unshare|setpriv): /;
 
   it('runs its workers as somebody else where the runner is root', async () => {
     const { uid, ...rest } = await runAs(['env']);
@@ -104,8 +105,12 @@ describe('strict, by what its runner may do', function () {
   });
 
   it('refuses to start, naming the walls, where the runner is root in name only', async () => {
-    const { code, message } = await runAs(['setpriv', '--bounding-set=-all', '--inh-caps=-all']);
-    assert.equal(code, 'WEAK_ISOLATION');
-    assert.match(message ?? '', REFUSAL);
+    const noCapabilities = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'];
+    const oneUid = ['unshare', '--user', '--map-root-user'];
+    for (const prefix of [noCapabilities, oneUid]) {
+      const { code, message } = await runAs(prefix);
+      assert.equal(code, 'WEAK_ISOLATION');
+      assert.match(message ?? '', REFUSAL);
+    }
   });
 });

@@ -37,7 +37,7 @@ const APART = [
 const HIDE = [
   SHELL,
   '-c',
-  `cwd=$(pwd -P)
+  `cwd=$PWD
 while [ "$1" != -- ]; do
   [ ! -d "$1" ] || /bin/mount -t tmpfs -o mode=755,size=64k,nosuid,nodev none "$1" || exit
   shift
@@ -79,15 +79,15 @@ export async function findProgramWalls({ hidden = [], reads = [] }: ProgramWalls
     prlimit !== undefined && (await runs([prlimit, '--core=0:0', '--', '/bin/true'])) ? prlimit : undefined;
   const none: ProgramWalls = { guard: [], prlimit: limits, catchesDaemons: false };
   if (setpriv === undefined || !(await runs([setpriv, ...KILLED_WITH_PARENT, '/bin/true']))) return none;
-  const namespaces =
-    unshare === undefined
-      ? undefined
-      : await firstThatRuns(
-          (folders) => namespacesOf(setpriv, unshare, folders),
-          hidden.map((path) => resolve(path)),
-        );
-  const guard = namespaces?.guard ?? [setpriv, '--no-new-privs', ...KILLED_WITH_PARENT];
   const readable = [SHELL, '-c', 'for file; do [ -r "$file" ] || exit 1; done', 'sh', ...reads];
+  const choices = (folders: readonly string[]): readonly Namespaces[] =>
+    unshare === undefined ? [] : namespacesOf(setpriv, unshare, folders);
+  const namespaces = await firstThatRuns(
+    choices,
+    hidden.map((path) => resolve(path)),
+    readable,
+  );
+  const guard = namespaces?.guard ?? [setpriv, '--no-new-privs', ...KILLED_WITH_PARENT];
   return {
     guard,
     setpriv,
@@ -150,17 +150,18 @@ function namespacesOf(setpriv: string, unshare: string, hidden: readonly string[
   }));
 }
 
-/** Each is tried on a folder of ours, from inside of what is hidden. */
+/** Each is tried with a command, on a folder of ours besides, from inside of what is hidden. */
 async function firstThatRuns(
   namespaces: (hidden: readonly string[]) => readonly Namespaces[],
   hidden: readonly string[],
+  command: readonly string[],
 ): Promise<Namespaces | undefined> {
   const outside = await mkdtemp(join(tmpdir(), 'funcatron-walls-'));
   try {
     const inside = join(outside, 'inside');
     await mkdir(inside);
     for (const [index, { guard }] of namespaces([...hidden, outside]).entries()) {
-      if (await runs([...guard, '/bin/true'], inside)) return namespaces(hidden)[index];
+      if (await runs([...guard, ...command], inside)) return namespaces(hidden)[index];
     }
     return undefined;
   } finally {

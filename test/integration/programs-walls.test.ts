@@ -22,6 +22,9 @@ import { until } from '../helpers/until.ts';
 import type { ProgramsRunnerOptions } from './programs-runner.ts';
 
 const NOBODY = 65_534;
+const AS_NOBODY = ['/usr/bin/setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--'];
+/** As in a container that has no right to make namespaces. */
+const WITHOUT_NAMESPACES = ['/usr/bin/setpriv', '--bounding-set=-sys_admin', '--'];
 const RUNTIMES = [
   ['http', './serve.sh WORDS'],
   ['default', './probe.sh WORDS'],
@@ -73,24 +76,28 @@ describe('what programs cannot reach', function () {
     rmSync(folder, { recursive: true });
   });
 
-  /** Starts the runner as this user or, with `uid`, as another. */
+  /** @param as what stands before the runner's command */
   async function start(
     options: Pick<ProgramsRunnerOptions, 'runtime' | 'entry' | 'words'>,
-    uid?: number,
+    as: readonly string[] = [],
   ): Promise<Answer> {
     const data = join(folder, 'data');
     const [victim, attacker] = [join(data, 'bundles/victim'), join(data, 'bundles/attacker')];
     const all: ProgramsRunnerOptions = { ...options, victim, attacker, hidden: [data] };
     const path = join(import.meta.dirname, 'programs-runner.ts');
-    runner = spawn(process.execPath, [path, JSON.stringify(all)], {
+    const [program = '', ...args] = [...as, process.execPath, path, JSON.stringify(all)];
+    runner = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { SECRET: `of the runner, ${marker}` },
-      ...(uid === undefined ? {} : { uid, gid: uid }),
     });
     if (runner.stdout === null) throw new Error('no stdout');
     for await (const line of createInterface(runner.stdout)) return JSON.parse(line) as Answer;
     throw new Error('the runner ended');
   }
+
+  const words = (): string[] => [join(folder, 'data/token'), join(folder, 'data/bundles/cache'), 'OTHER', marker];
+  const shut = ['token', 'cache', 'other', 'environ', 'change', 'remove', 'chmod', 'add', 'root', 'groups'];
+
   it('is what a process finds that has no walls around it', function () {
     if (process.getuid?.() !== 0) this.skip();
     const bundle = join(folder, 'data/bundles/attacker');
@@ -101,26 +108,28 @@ describe('what programs cannot reach', function () {
     for (const name of opened) assert.match(found.toString(), new RegExp(`^${name} open$`, 'm'));
   });
 
-  const words = (): string[] => [join(folder, 'data/token'), join(folder, 'data/bundles/cache'), 'OTHER', marker];
-  const shut = ['token', 'cache', 'other', 'environ', 'change', 'remove', 'chmod', 'add', 'root', 'groups'];
-
   for (const [runtime, entry] of RUNTIMES) {
-    it(`runtime ${runtime}: of a runner that is root neither its data, its environment nor other bundles, nor can they change their own`, async function () {
-      if (walls.users === undefined) this.skip();
-      const { found, homes } = await start({ runtime, entry, words: words() });
-      const temporary = runtime === 'node' ? 'shut' : 'open';
-      assert.deepEqual(found.trim().split('\n'), [
-        ...shut.map((name) => `${name} shut`),
-        'own open',
-        `temporary ${temporary}`,
-      ]);
-      const [own] = homes;
-      assert.ok(own !== undefined && existsSync(own));
-      runner?.stdin?.end();
-      await until('their homes are gone', () => !existsSync(own));
-    });
+    for (const [who, as] of [
+      ['is root', []],
+      ['is root and may make no namespaces', WITHOUT_NAMESPACES],
+    ] as const) {
+      it(`runtime ${runtime}, the runner ${who}: its data, its environment, other bundles, and to change their own`, async function () {
+        if (walls.users === undefined) this.skip();
+        const { found, homes } = await start({ runtime, entry, words: words() }, as);
+        const temporary = runtime === 'node' ? 'shut' : 'open';
+        assert.deepEqual(found.trim().split('\n'), [
+          ...shut.map((name) => `${name} shut`),
+          'own open',
+          `temporary ${temporary}`,
+        ]);
+        const [own] = homes;
+        assert.ok(own !== undefined && existsSync(own));
+        runner?.stdin?.end();
+        await until('their homes are gone', () => !existsSync(own));
+      });
+    }
 
-    it(`runtime ${runtime}: of a runner that is not root neither its data folder nor its environment, where there are user namespaces`, async function () {
+    it(`runtime ${runtime}, the runner is not root but may make namespaces: all of these`, async function () {
       if (process.getuid?.() !== 0 || !hasUserNamespaces()) this.skip();
       for (const path of [
         folder,
@@ -128,7 +137,7 @@ describe('what programs cannot reach', function () {
       ]) {
         chownSync(path, NOBODY, NOBODY);
       }
-      const { found } = await start({ runtime, entry, words: words() }, NOBODY);
+      const { found } = await start({ runtime, entry, words: words() }, AS_NOBODY);
       const seen = found.trim().split('\n');
       for (const name of shut) {
         assert.ok(seen.includes(`${name} shut`), seen.join(', '));
@@ -138,7 +147,7 @@ describe('what programs cannot reach', function () {
   }
 
   for (const [runtime, entry] of DAEMONS) {
-    it(`runtime ${runtime}: nothing of it is left when its runner is killed, be it in a session of its own`, async function () {
+    it(`runtime ${runtime}: to be there when their runner was killed, be it in a session of their own`, async function () {
       if (!walls.catchesDaemons) this.skip();
       const { homes } = await start({ runtime, entry, words: [marker] });
       await until('the daemon runs', () => processesWith(marker).length > 0);

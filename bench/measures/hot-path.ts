@@ -4,6 +4,7 @@ import { openCluster } from '../cluster.ts';
 import { load, openLoop, type LoadResult, type OpenLoopResult } from '../load.ts';
 import { median } from '../processes.ts';
 import {
+  brokerOf,
   clusterSubject,
   openAmqp,
   openBare,
@@ -26,7 +27,7 @@ export interface HotPathOptions {
   readonly points: readonly Point[];
   readonly rounds: number;
   readonly seconds: number;
-  /** Without those no figure is compared with. */
+  /** Without those no figure is compared with, and only ours at other points than the first. */
   readonly isShort: boolean;
 }
 
@@ -61,20 +62,23 @@ export async function measureHotPath(options: HotPathOptions): Promise<HotPathRe
   const subjects: Subject[] = [];
   const cluster = await openCluster(1);
   try {
-    const brokerUrl = cluster.rabbit.url();
+    const broker = await brokerOf(cluster);
     const kinds = isShort ? (['process'] as const) : (['process', 'thread', 'strict'] as const);
     const bundles = kinds.map((isolation) => ({ name: `bench-${isolation}`, basePath: `/${isolation}`, isolation }));
     for (const archive of await benchBundles(bundles)) await cluster.deploy(archive);
-    const others = [openEdgeRuntime, openFunctionsFramework, () => openAmqp(brokerUrl)];
-    const compared = [openBare, openExpress, () => openMoleculer(brokerUrl), () => openNestjs(brokerUrl), openEmbedded];
+    const others = [openEdgeRuntime, openFunctionsFramework, () => openAmqp(broker)];
+    const compared = [openBare, openExpress, () => openMoleculer(broker), () => openNestjs(broker), openEmbedded];
     for (const open of isShort ? compared : [...others, ...compared]) subjects.push(await open());
-    subjects.push(...kinds.map((kind) => clusterSubject(cluster, `funcatron, ${kind}`, `/${kind}`)));
+    subjects.push(...kinds.map((kind) => clusterSubject(cluster, broker, `funcatron, ${kind}`, `/${kind}`)));
     for (const subject of subjects) await loadOf(subject, { connections: CONNECTIONS, bodyBytes: 200 }, WARM_UP_S);
     const rows = subjects.map(({ name }) => ({ name, loads: [] as LoadResult[] }));
     for (const point of points) {
       const results = subjects.map((): LoadResult[] => []);
       for (let round = 0; round < rounds; round++) {
-        for (const [index, subject] of subjects.entries()) results[index]?.push(await loadOf(subject, point, seconds));
+        for (const [index, subject] of subjects.entries()) {
+          if (isShort && point !== points[0] && subject.name !== OURS) continue;
+          results[index]?.push(await loadOf(subject, point, seconds));
+        }
       }
       for (const [index, row] of rows.entries()) row.loads.push(medianOf(results[index] ?? []));
     }

@@ -1,6 +1,6 @@
 import type { LoadResult } from '../load.ts';
 import { BARE, measureHotPath, OURS, type Point, type SubjectRow } from '../measures/hot-path.ts';
-import { type Page, type Section } from '../page.ts';
+import { digits, type Page, type Section } from '../page.ts';
 
 const POINTS: readonly Point[] = [
   { connections: 64, bodyBytes: 200 },
@@ -27,7 +27,7 @@ export const hotPath: Section = async (page, isQuick) => {
   say('Latency in ms, p50 / p99:');
   table(
     ['', ...titles],
-    eachPoint(rows, ({ p50Ms, p99Ms }) => `${p50Ms.toFixed(2)} / ${p99Ms.toFixed(1)}`),
+    eachPoint(rows, ({ p50Ms, p99Ms }) => `${digits(p50Ms)} / ${digits(p99Ms)}`),
   );
   say('CPU time per call in µs, by process, and what was answered with an error of all calls:');
   table(['', titles[0] ?? '', 'errors'], rows.map(cpuRow));
@@ -71,7 +71,7 @@ function eachPoint(rows: readonly SubjectRow[], cell: (load: LoadResult) => stri
 }
 
 function cpuRow({ name, loads }: SubjectRow): (string | number)[] {
-  const cpu = Object.entries(loads[0]?.cpuUs ?? {}).map(([role, us]) => `${role} ${us.toFixed(0)}`);
+  const cpu = Object.entries(loads[0]?.cpuUs ?? {}).map(([role, us]) => `${role} ${digits(us)}`);
   return [name, cpu.join(', '), loads.reduce((sum, { errors }) => sum + errors, 0)];
 }
 

@@ -19,6 +19,8 @@ export interface ThreadLink {
 export class ThreadStream extends Duplex {
   #link: ThreadLink | undefined;
   #unacknowledged = 0;
+  /** Bytes that came and were not acknowledged: this side's reader has not asked for more yet. */
+  #untaken = 0;
   #held: Uint8Array[] = [];
   #resume: (() => void) | undefined;
 
@@ -32,8 +34,8 @@ export class ThreadStream extends Duplex {
   /** Takes bytes from the other side. */
   receive(bytes: Uint8Array): void {
     if (this.destroyed) return;
-    this.push(bytes);
-    this.#link?.acknowledge(bytes.length);
+    this.#untaken += bytes.length;
+    if (this.push(bytes)) this.#acknowledge();
   }
 
   /** The other side took so many bytes. */
@@ -45,8 +47,16 @@ export class ThreadStream extends Duplex {
     resume?.();
   }
 
+  /** What comes is pushed when it comes; a reader that pauses keeps the other side waiting at its window. */
   override _read(): void {
-    // What comes is pushed when it comes: the other side's window bounds it.
+    this.#acknowledge();
+  }
+
+  #acknowledge(): void {
+    if (this.#untaken === 0) return;
+    const bytes = this.#untaken;
+    this.#untaken = 0;
+    this.#link?.acknowledge(bytes);
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {

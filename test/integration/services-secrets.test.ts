@@ -6,6 +6,7 @@ import { newId } from '../../core/id.ts';
 import { createLog } from '../../core/log.ts';
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
 import { JS_ISOLATES } from '../contract/isolate-harness.ts';
+import { runCli, startCli } from '../helpers/cli.ts';
 import { freePort } from '../helpers/servers/port.ts';
 import { useRabbit } from '../helpers/servers/rabbitmq.ts';
 import { useRedis } from '../helpers/servers/redis.ts';
@@ -29,6 +30,51 @@ exports.fail = async (event, { services }) => {
 };
 exports.throws = async (event, { services }) => await services.db.query('select 1');
 `;
+
+const services = {
+  db: { type: 'postgres', url: { secret: 'DB' }, poolMax: 2 },
+  gone: { type: 'redis', url: { secret: 'GONE' } },
+  cache: { type: 'redis', url: { secret: 'CACHE' } },
+  bus: { type: 'amqp', url: { secret: 'BUS' } },
+  crm: { type: 'http', baseUrl: { secret: 'CRM' }, headers: { authorization: { secret: 'CRM_TOKEN' } } },
+} as const;
+
+interface KeptSecrets {
+  /** Where nobody listens. */
+  readonly port: number;
+  /** Which secrets a text holds. */
+  readonly saidIn: (text: string) => readonly string[];
+}
+
+/** Writes the operator's files of `services` into `<folder>/secrets`: servers that are not there, or do not know the password. */
+async function keepSecrets(folder: string, redisUrl: string, rabbitUrl: string): Promise<KeptSecrets> {
+  const password = `p${newId()}`;
+  const open = `open-${newId()}`;
+  const port = await freePort();
+  const withPassword = (text: string): string => {
+    const url = new URL(text);
+    url.username = 'user';
+    url.password = password;
+    return url.href;
+  };
+  const values = {
+    OPEN: open,
+    DB: `postgres://user:${password}@127.0.0.1:${port}/db`,
+    GONE: `redis://user:${password}@127.0.0.1:${port}/0`,
+    CACHE: withPassword(redisUrl),
+    BUS: withPassword(rabbitUrl),
+    CRM: `http://user:${password}@127.0.0.1:${port}/${password}/`,
+    CRM_TOKEN: `Bearer ${password}`,
+  };
+  mkdirSync(join(folder, 'secrets'));
+  for (const [name, value] of Object.entries(values)) writeFileSync(join(folder, 'secrets', name), value);
+  const basic = Buffer.from(`user:${password}`).toString('base64');
+  const kept = { 'the password': password, 'the password in base64': basic, 'the secret of the func': open };
+  return {
+    port,
+    saidIn: (text) => Object.entries(kept).flatMap(([what, value]) => (text.includes(value) ? [what] : [])),
+  };
+}
 
 for (const [name, openIsolate] of Object.entries(JS_ISOLATES))
   describe(`secrets in ${name}`, function () {
@@ -56,41 +102,14 @@ for (const [name, openIsolate] of Object.entries(JS_ISOLATES))
     });
 
     it('are said nowhere, whatever goes wrong with the services that use them', async () => {
-      const password = `p${newId()}`;
-      const port = await freePort();
-      const withPassword = (text: string): string => {
-        const url = new URL(text);
-        url.username = 'user';
-        url.password = password;
-        return url.href;
-      };
-      const values = {
-        OPEN: `open-${newId()}`,
-        DB: `postgres://user:${password}@127.0.0.1:${port}/db`,
-        GONE: `redis://user:${password}@127.0.0.1:${port}/0`,
-        CACHE: withPassword(redis.url()),
-        BUS: withPassword(rabbit.url()),
-        CRM: `http://user:${password}@127.0.0.1:${port}/${password}/`,
-        CRM_TOKEN: `Bearer ${password}`,
-      };
-      mkdirSync(join(folder, 'secrets'));
-      for (const [name, value] of Object.entries(values)) writeFileSync(join(folder, 'secrets', name), value);
+      const { port, saidIn } = await keepSecrets(folder, redis.url(), rabbit.url());
       test = await openTestRunner({
         operations: [{ operationId: 'fail' }, { operationId: 'throws' }],
         isolate,
         source,
         log: createLog({ level: 'debug', role: 'test', fd }),
         config: { secretsDir: join(folder, 'secrets') },
-        manifest: {
-          secrets: ['OPEN'],
-          services: {
-            db: { type: 'postgres', url: { secret: 'DB' }, poolMax: 2 },
-            gone: { type: 'redis', url: { secret: 'GONE' } },
-            cache: { type: 'redis', url: { secret: 'CACHE' } },
-            bus: { type: 'amqp', url: { secret: 'BUS' } },
-            crm: { type: 'http', baseUrl: { secret: 'CRM' }, headers: { authorization: { secret: 'CRM_TOKEN' } } },
-          },
-        },
+        manifest: { secrets: ['OPEN'], services },
       });
       const { body: said } = await test.call(0, { timeoutMs: 20_000 });
       const codes = (JSON.parse(said) as string[]).filter((text) => /^[A-Z_]+$/.test(text));
@@ -115,8 +134,7 @@ for (const [name, openIsolate] of Object.entries(JS_ISOLATES))
       };
       assert.ok((everything['log'] ?? '').length > 100);
       for (const [where, text] of Object.entries(everything)) {
-        assert.ok(!text.includes(password), `the password is in ${where}`);
-        assert.ok(!text.includes(values.OPEN), `the secret of the func is in ${where}`);
+        assert.deepEqual(saidIn(text), [], where);
         assert.ok(!text.includes(String(port)) || where === 'metrics', `the port of a service is in ${where}`);
       }
     });
@@ -160,3 +178,100 @@ for (const [name, openIsolate] of Object.entries(JS_ISOLATES))
       });
     }
   });
+
+describe('secrets in a whole cluster', function () {
+  this.timeout(60_000);
+  const redis = useRedis();
+  const rabbit = useRabbit();
+  let folder: string;
+
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'funcatron-secrets-'))));
+  afterEach(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+
+  function writeBundle(code: string): string {
+    const bundle = join(folder, 'shop');
+    mkdirSync(bundle, { recursive: true });
+    const operation = (operationId: string): object => ({
+      get: { operationId, responses: { default: { description: 'any' } } },
+    });
+    const document = {
+      openapi: '3.1.0',
+      info: { title: 'shop', version: '1' },
+      'x-funcatron': { entry: 'index.js', secrets: ['OPEN'], services },
+      paths: { '/fail': operation('fail'), '/throws': operation('throws') },
+    };
+    writeFileSync(join(bundle, 'funcatron.json'), JSON.stringify(document));
+    writeFileSync(join(bundle, 'index.js'), code.replaceAll('exports.', 'export const '));
+    return bundle;
+  }
+
+  it('are in no answer, route, log line, file or refused deploy of frontend and Tron', async () => {
+    const { saidIn } = await keepSecrets(folder, redis.url(), rabbit.url());
+    const token = `token-${newId()}`;
+    const data = join(folder, 'data');
+    const env = { FUNCATRON_TOKEN: token, FUNCATRON_DATA: data };
+    const everything: Record<string, string> = {};
+    const read = async (
+      url: string,
+      init: RequestInit & { headers?: Record<string, string> } = {},
+    ): Promise<string> => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...init.headers };
+      const response = await fetch(url, { ...init, headers });
+      return (everything[url] = `${response.status} ${JSON.stringify([...response.headers])} ${await response.text()}`);
+    };
+    const flags = [
+      '--http-port',
+      '0',
+      '--tron-port',
+      '0',
+      '--log-level',
+      'debug',
+      '--secrets',
+      join(folder, 'secrets'),
+    ];
+    const up = startCli(['up', writeBundle(source), ...flags], { env });
+    try {
+      const http = await up.says(/HTTP calls +(\S+)/);
+      const tron = await up.says(/management API +(\S+)/);
+      const logged = { 'x-funcatron-log': 'body', 'x-funcatron-log-level': 'debug' };
+      assert.match(await read(`${http}/fail`, { headers: logged }), /^200 .*SERVICE_DOWN/);
+      assert.match(await read(`${http}/throws`, { headers: logged }), /^500 .*FUNC_ERROR/);
+      const invoked = await read(`${tron}/bundles/shop/operations/fail/invoke`, { method: 'POST', body: '{}' });
+      assert.match(invoked, /SERVICE_DOWN/);
+      const ofFrontend = ['health', 'docs', 'openapi.json'].map((path) => `${http}/_funcatron/${path}`);
+      const ofTron = [
+        'bundles',
+        'bundles/shop',
+        'bundles/shop/revisions',
+        'routes',
+        'runners',
+        'frontends',
+        'openapi.json',
+      ];
+      for (const url of [...ofFrontend, ...ofTron.map((path) => `${tron}/${path}`)])
+        assert.match(await read(url), /^200 /);
+      const usesInInit = `async ({ secrets, services }) => { await services.db.query('select 1');`;
+      writeBundle(source.replace('async ({ secrets }) => {', usesInInit));
+      for (const args of [['deploy', join(folder, 'shop')], ['describe', 'shop'], ['logs', 'shop'], ['doctor']]) {
+        const { stdout, stderr } = await runCli(args, { env });
+        everything[args.join(' ')] = stdout + stderr;
+      }
+      assert.match(everything[`deploy ${join(folder, 'shop')}`] ?? '', /DEPLOY_FAILED/);
+      assert.match(everything['logs shop'] ?? '', /func throws threw/);
+      await read(`${tron}/logs?bundle=shop&level=debug`);
+    } finally {
+      up.child.kill('SIGTERM');
+      await up.ended;
+    }
+    const output = up.stdout() + up.stderr();
+    for (const role of ['tron', 'frontend', 'runner']) assert.match(output, new RegExp(`"role":"${role}"`));
+    everything['the output of up'] = output;
+    for (const file of readdirSync(data, { recursive: true, withFileTypes: true })) {
+      if (file.isFile()) everything[file.name] = readFileSync(join(file.parentPath, file.name), 'latin1');
+    }
+    for (const [where, text] of Object.entries(everything)) {
+      assert.deepEqual(saidIn(text), [], where);
+      assert.ok(!text.includes(token), `the management token is in ${where}`);
+    }
+  });
+});

@@ -211,12 +211,9 @@ describe('secrets in a whole cluster', function () {
     const data = join(folder, 'data');
     const env = { FUNCATRON_TOKEN: token, FUNCATRON_DATA: data };
     const everything: Record<string, string> = {};
-    const read = async (
-      url: string,
-      init: RequestInit & { headers?: Record<string, string> } = {},
-    ): Promise<string> => {
-      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...init.headers };
-      const response = await fetch(url, { ...init, headers });
+    const read = async (url: string, own: Record<string, string> = {}, method = 'GET'): Promise<string> => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...own };
+      const response = await fetch(url, { method, headers, body: method === 'GET' ? null : '{}' });
       return (everything[url] = `${response.status} ${JSON.stringify([...response.headers])} ${await response.text()}`);
     };
     const flags = [
@@ -234,9 +231,9 @@ describe('secrets in a whole cluster', function () {
       const http = await up.says(/HTTP calls +(\S+)/);
       const tron = await up.says(/management API +(\S+)/);
       const logged = { 'x-funcatron-log': 'body', 'x-funcatron-log-level': 'debug' };
-      assert.match(await read(`${http}/fail`, { headers: logged }), /^200 .*SERVICE_DOWN/);
-      assert.match(await read(`${http}/throws`, { headers: logged }), /^500 .*FUNC_ERROR/);
-      const invoked = await read(`${tron}/bundles/shop/operations/fail/invoke`, { method: 'POST', body: '{}' });
+      assert.match(await read(`${http}/fail`, logged), /^200 .*SERVICE_DOWN/);
+      assert.match(await read(`${http}/throws`, logged), /^500 .*FUNC_ERROR/);
+      const invoked = await read(`${tron}/bundles/shop/operations/fail/invoke`, {}, 'POST');
       assert.match(invoked, /SERVICE_DOWN/);
       const ofFrontend = ['health', 'docs', 'openapi.json'].map((path) => `${http}/_funcatron/${path}`);
       const ofTron = [

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { IsolateKind } from './isolate.ts';
-import { GUEST_FILES, launch } from './launch.ts';
+import { GUEST_FILES, launch, MODULES_OFF } from './launch.ts';
 import { MemoryWatch } from './memory-watch.ts';
 import { findInside, openWalls, type ProcessIsolateOptions, refuseUnbuilt, refuseWeak } from './process.ts';
 import { ProcessWorker } from './process-worker.ts';
@@ -63,11 +63,17 @@ export function createThreadIsolate(options: ProcessIsolateOptions): IsolateKind
   };
 }
 
-/** Node’s arguments for a thread. Without them it would have its process's: `--allow-worker`, and with it everything. */
+/**
+ * Node’s arguments for a thread. Without them it would have its process's: `--allow-worker`, and with it everything. It
+ * inherits none of them, so what the process is locked down with is said again, where a thread can have it.
+ */
 export function threadArguments(reads: readonly string[]): string[] {
   return [
     '--permission',
     ...reads.map((path) => `--allow-fs-read=${path}`),
+    '--frozen-intrinsics',
+    '--no-addons',
+    ...MODULES_OFF,
     '--no-warnings',
     '--unhandled-rejections=none',
   ];

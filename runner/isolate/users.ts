@@ -37,9 +37,15 @@ export async function findUsers(works: (user: User) => Promise<boolean>): Promis
  * @param user it runs as; default: the one it has
  */
 export function asUser(setpriv: string, user?: User): string[] {
-  const words = [setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--inh-caps=-all'];
-  if (user !== undefined) {
-    words.push('--bounding-set=-all', '--clear-groups', `--regid=${user.gid}`, `--reuid=${user.uid}`);
-  }
-  return [...words, '--'];
+  return [
+    setpriv,
+    '--pdeathsig',
+    'KILL',
+    '--no-new-privs',
+    '--inh-caps=-all',
+    // Only root may, and only root has something to lose by it.
+    ...(process.getuid?.() === 0 ? ['--bounding-set=-all'] : []),
+    ...(user === undefined ? [] : ['--clear-groups', `--regid=${user.gid}`, `--reuid=${user.uid}`]),
+    '--',
+  ];
 }

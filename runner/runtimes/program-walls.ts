@@ -54,7 +54,7 @@ cd "$cwd" && exec "$@"`,
 export interface ProgramWalls {
   /** Ends it with its runner and, where there are namespaces, with it everything it has started. */
   readonly guard: readonly string[];
-  /** `setpriv` and `prlimit`, where they are. */
+  /** `setpriv` and `prlimit`, where they are and may do what is asked of them. */
   readonly setpriv?: string | undefined;
   readonly prlimit: string | undefined;
   /** Whether a process that left its session is killed with the others. */
@@ -90,7 +90,7 @@ export async function findProgramWalls({ hidden = [], reads = [] }: ProgramWalls
   const guard = namespaces?.guard ?? [setpriv, '--no-new-privs', ...KILLED_WITH_PARENT];
   return {
     guard,
-    setpriv,
+    setpriv: (await runs([...guard, ...asUser(setpriv), '/bin/true'])) ? setpriv : undefined,
     prlimit: limits,
     catchesDaemons: namespaces !== undefined,
     hides: namespaces?.hides === true,
@@ -116,7 +116,9 @@ function missingOf({ catchesDaemons, hides, users }: ProgramWalls): readonly str
   const isRoot = process.getuid?.() === 0;
   return [
     ...(catchesDaemons ? [] : ['process namespaces: a program that leaves its session is not killed']),
-    ...(isRoot && users === undefined ? ['other users: programs run as root'] : []),
+    ...(isRoot && users === undefined
+      ? ['other users (may they read this program and its Node?): programs run as root']
+      : []),
     ...(hides === true || users !== undefined ? [] : ['mounts: programs can read the data folder, its token included']),
   ];
 }

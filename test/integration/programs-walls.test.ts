@@ -85,8 +85,8 @@ describe('what programs cannot reach', function () {
     const [victim, attacker] = [join(data, 'bundles/victim'), join(data, 'bundles/attacker')];
     const all: ProgramsRunnerOptions = { ...options, victim, attacker, hidden: [data] };
     const path = join(import.meta.dirname, 'programs-runner.ts');
-    const [program = '', ...args] = [...as, process.execPath, path, JSON.stringify(all)];
-    runner = spawn(program, args, {
+    const command = [process.execPath, path, JSON.stringify(all)];
+    runner = spawn('/usr/bin/env', [...as, ...command], {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { SECRET: `of the runner, ${marker}` },
     });
@@ -115,6 +115,8 @@ describe('what programs cannot reach', function () {
     ] as const) {
       it(`runtime ${runtime}, the runner ${who}: its data, its environment, other bundles, and to change their own`, async function () {
         if (walls.users === undefined) this.skip();
+        // Where folders can be hidden it matters no more who may read them.
+        if (as !== WITHOUT_NAMESPACES && walls.hides === true) chmodSync(join(folder, 'data'), 0o755);
         const { found, homes } = await start({ runtime, entry, words: words() }, as);
         const temporary = runtime === 'node' ? 'shut' : 'open';
         assert.deepEqual(found.trim().split('\n'), [

@@ -25,9 +25,10 @@ export interface Batch {
   open: number;
 }
 
-/** Calls of one revision that came here and are not settled yet. */
+/** Calls of one revision that came here and are not settled yet, and the deliveries that brought them and are not acknowledged. */
 export interface Tally {
   open: number;
+  deliveries: number;
 }
 
 /**
@@ -44,6 +45,8 @@ export class HeldCall {
   attempt: number;
   state: 'waiting' | 'running' | 'answered' | 'settled' = 'waiting';
   worker: HostedWorker | undefined;
+  /** Calls by `context.invoke` that its func waits for: while there are any, it lends its slot to others of them. */
+  invokes = 0;
   /** The same call, delivered again while it is held here: acknowledged together with it. */
   twins: Batch[] | undefined;
 
@@ -98,7 +101,7 @@ const SETTLED: Batch = {
   envelope: new Envelope(encodeCalls([])),
   address: { tag: 0, queue: undefined, calls: new Map(), deliver: () => Promise.resolve('returned') },
   delivery: undefined,
-  tally: { open: 0 },
+  tally: { open: 0, deliveries: 0 },
   open: 0,
 };
 
@@ -106,7 +109,9 @@ const SETTLED: Batch = {
 export function closeOne(batch: Batch): void {
   batch.open--;
   batch.tally.open--;
-  if (batch.open === 0) batch.delivery?.ack();
+  if (batch.open > 0 || batch.delivery === undefined) return;
+  batch.tally.deliveries--;
+  batch.delivery.ack();
 }
 
 /** Calls that can travel together: of one batch, and the same attempt. */

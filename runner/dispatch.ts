@@ -24,6 +24,10 @@ export interface DispatchOptions {
   readonly clock: ClusterClock;
   readonly counts: CallCounts;
   readonly log: Log;
+  /** Messages of the queue that may be unacknowledged here at once. */
+  readonly prefetch: number;
+  /** Whether a call that waits for one it made lets others run in its slot: not a func that blocks its process meanwhile. */
+  readonly lendsSlots: boolean;
   readonly host: Omit<HostOptions, 'events' | 'clock' | 'log'>;
   readonly events: Pick<HostOptions['events'], 'onLog' | 'onOperation' | 'onChange'>;
 }
@@ -38,7 +42,7 @@ export class Dispatch {
   readonly #returns: Returns;
   readonly #losses: Losses;
   readonly #callLog: CallLog;
-  readonly #tally: Tally = { open: 0 };
+  readonly #tally: Tally = { open: 0, deliveries: 0 };
   readonly #giveUp = new AbortController();
   #isDraining = false;
 
@@ -90,8 +94,22 @@ export class Dispatch {
     this.#start(this.#batch(envelope, address));
   }
 
+  /**
+   * Whether calls that funcs here wait for hold up the queue: it delivers nothing more to this runner, or there is no slot
+   * for what it delivers. A call of such a func's would then wait in it for those that wait for the call.
+   */
+  get isHeldUp(): boolean {
+    if (this.#isDraining || !this.#options.lendsSlots || !this.host.hasLenders) return false;
+    return this.#tally.deliveries >= this.#options.prefetch || !this.host.hasRoom;
+  }
+
+  /** Takes a call that a func here waits for, past the queue. */
+  takeNested(envelope: Envelope, address: Address): void {
+    this.#start(this.#batch(envelope, address), true);
+  }
+
   /** Starts the calls of a batch that certainly has not run; those nobody waits for are dropped. */
-  #start(batch: Batch): void {
+  #start(batch: Batch, isNested = false): void {
     const { clock, cancelled, counts } = this.#options;
     const { envelope, address } = batch;
     const now = clock.now();
@@ -117,6 +135,7 @@ export class Dispatch {
     if (late.length > 0) this.#losses.tooLate(late);
     if (calls.length === 0) return;
     if (this.#isDraining) this.#returns.giveBack(calls);
+    else if (isNested) this.host.offerNested(batch, calls);
     else this.host.offer(batch, calls);
   }
 
@@ -162,6 +181,7 @@ export class Dispatch {
 
   #batch(envelope: Envelope, address: Address, delivery?: Delivery): Batch {
     this.#tally.open += envelope.count;
+    if (delivery !== undefined) this.#tally.deliveries++;
     return { envelope, address, delivery, tally: this.#tally, open: envelope.count };
   }
 

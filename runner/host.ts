@@ -33,9 +33,13 @@ export class Host implements Closable {
   readonly #options: HostOptions;
   readonly #pool: WorkerPool;
   readonly #deadlines: DeadlineWatch;
-  /** Calls for any worker with a free slot, and calls whose worker died: those only for a worker that runs nothing else. */
+  /**
+   * Calls for any worker with a free slot; calls whose worker died: those only for a worker that runs nothing else; and
+   * calls that others here wait for, who lend them their slots.
+   */
   readonly #line: WaitingLine;
   readonly #reruns: WaitingLine;
+  readonly #nested: WaitingLine;
   readonly #stop = new AbortController();
 
   constructor(options: HostOptions) {
@@ -50,6 +54,7 @@ export class Host implements Closable {
     };
     this.#line = new WaitingLine(line);
     this.#reruns = new WaitingLine(line);
+    this.#nested = new WaitingLine({ ...line, keepsAll: true });
     this.#deadlines = new DeadlineWatch({
       wheel,
       clock,
@@ -63,7 +68,7 @@ export class Host implements Closable {
       onDeadline: (worker) => this.#deadlines.expired(worker),
       onReady: () => this.#fill(),
       onGone: (worker, calls, exit) => this.#onGone(worker, calls, exit),
-      isWanted: () => this.#line.size + this.#reruns.size > 0,
+      isWanted: () => this.#waiting > 0,
       onChange: () => events.onChange(),
     });
   }
@@ -99,6 +104,26 @@ export class Host implements Closable {
     this.#fill();
   }
 
+  /**
+   * Takes a call that a call here waits for. The slots of those that wait are lent to such calls: they would otherwise
+   * wait for each other until their deadlines.
+   */
+  offerNested(batch: Batch, calls: HeldCall[]): void {
+    this.#nested.add(batch, calls);
+    this.#fill();
+  }
+
+  /** Whether a slot is free, or could be in a worker that is still to be started. */
+  get hasRoom(): boolean {
+    return this.#freest() !== undefined || this.#pool.ready < this.#options.workersMax;
+  }
+
+  /** Whether calls here wait for calls they made. */
+  get hasLenders(): boolean {
+    for (const worker of this.#pool.all) if (worker.lenders > 0) return true;
+    return false;
+  }
+
   /** Takes calls of one batch and attempt whose worker died, for a fresh one: should one of them be what killed it, no others die with it. */
   offerAgain(batch: Batch, calls: HeldCall[]): void {
     this.#reruns.add(batch, calls);
@@ -109,13 +134,13 @@ export class Host implements Closable {
   released(worker: HostedWorker): void {
     worker.hasAnswered = true;
     if (worker.running.size === 0) worker.idleSince = performance.now();
-    if (this.#line.size + this.#reruns.size > 0) this.#fill();
+    if (this.#waiting > 0) this.#fill();
     this.#pool.endIfDone(worker);
   }
 
   /** Takes away the calls that wait for a slot. */
   takeWaiting(): readonly HeldCall[] {
-    return [...this.#reruns.empty(), ...this.#line.empty()];
+    return [...this.#reruns.empty(), ...this.#nested.empty(), ...this.#line.empty()];
   }
 
   /** Ends the workers: drain first, what still runs is lost. */
@@ -123,6 +148,10 @@ export class Host implements Closable {
     this.#stop.abort();
     this.takeWaiting();
     return this.#pool.close();
+  }
+
+  get #waiting(): number {
+    return this.#line.size + this.#reruns.size + this.#nested.size;
   }
 
   #freest(): HostedWorker | undefined {
@@ -133,6 +162,13 @@ export class Host implements Closable {
     return best;
   }
 
+  #lender(): HostedWorker | undefined {
+    const free = this.#freest();
+    if (free !== undefined) return free;
+    for (const worker of this.#pool.all) if (worker.lendable > 0) return worker;
+    return undefined;
+  }
+
   #idle(): HostedWorker | undefined {
     for (const worker of this.#pool.all) if (worker.state === 'ready' && worker.running.size === 0) return worker;
     return undefined;
@@ -141,6 +177,7 @@ export class Host implements Closable {
   /** Gives waiting calls the free slots there are, and starts a worker when there are too few. */
   #fill(): void {
     this.#fillFrom(this.#reruns, () => this.#idle());
+    this.#fillFrom(this.#nested, () => this.#lender());
     this.#fillFrom(this.#line, () => this.#freest());
   }
 
@@ -151,7 +188,7 @@ export class Host implements Closable {
         void this.#pool.startAnother();
         return;
       }
-      this.#send(worker, batch, line.take(worker.free));
+      this.#send(worker, batch, line.take(line === this.#nested ? worker.lendable : worker.free));
     }
   }
 

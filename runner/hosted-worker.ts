@@ -33,6 +33,18 @@ export class HostedWorker implements WheelEntry {
     return this.state === 'ready' ? this.#concurrency - this.running.size : 0;
   }
 
+  /** Calls here whose funcs wait for calls they made. */
+  get lenders(): number {
+    let count = 0;
+    if (this.state === 'ready') for (const call of this.running) if (call.invokes > 0) count++;
+    return count;
+  }
+
+  /** Slots for calls that others wait for: the free ones, and those of calls that wait. */
+  get lendable(): number {
+    return this.state === 'ready' ? this.free + this.lenders : 0;
+  }
+
   /** False when it died meanwhile. */
   becomeReady(): boolean {
     if (this.state !== 'starting') return false;

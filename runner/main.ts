@@ -27,6 +27,7 @@ import { readSecrets } from './services/secrets.ts';
 import { createInvoker } from './services/invoke.ts';
 import { EventLeases } from './triggers/event-leases.ts';
 import { Forwarder } from './triggers/forwarder.ts';
+import { LocalCalls } from './triggers/local-calls.ts';
 import { Triggers } from './triggers/triggers.ts';
 import { WorkerBudget } from './worker-budget.ts';
 
@@ -92,9 +93,11 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
   const invoke = createInvoker({
     clock,
     forwarder: stack.push('invoked calls', new Forwarder({ broker, clock, log })),
+    local: new LocalCalls(replies),
     maxBodyBytes: config.maxQueueBodyBytes,
     snapshot: () => membership?.snapshot,
     record: (digest) => recordOf(digest),
+    dispatchOf: (digest) => agent.held.find((revision) => revision.digest === digest)?.dispatch,
     holding: (callId) => replies.holding(callId),
   });
   const leases = stack.push('events', new EventLeases({ broker, store, log, leaseMs: config.eventLeaseMs }));

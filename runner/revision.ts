@@ -189,9 +189,13 @@ export class Revision implements Closable {
 
   #createDispatch(bundle: LoadedBundle, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
     const { record, codeCache } = bundle;
-    const { broker, replies, cancelled, clock, kinds, slotTimeoutMs, budget, wheel } = this.#context;
+    const { broker, replies, cancelled, clock, kinds, slotTimeoutMs, maxPrefetch, budget, wheel } = this.#context;
+    const { runtime, concurrency } = record.manifest;
     const bounds = this.#boundsOf(record);
     return new Dispatch({
+      prefetch: prefetchOf({ concurrency, workers: bounds }, maxPrefetch),
+      // A plain Python handler waits in its event loop; those of an async bundle do not.
+      lendsSlots: runtime !== 'python' || concurrency > 1,
       broker,
       queue: this.#queue,
       replies,

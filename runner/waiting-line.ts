@@ -19,6 +19,8 @@ export interface WaitingLineOptions {
   readonly wheel: TimerWheel;
   readonly clock: ClusterClock;
   readonly slotTimeoutMs: number;
+  /** Whether calls stay although they are behind the first batch: no other runner can have them. */
+  readonly keepsAll?: boolean;
   /** Calls that are to go where a slot may be free, or whose deadline has passed; they are no longer in the line. */
   onOver(calls: readonly HeldCall[]): void;
   /** Calls that have waited for `slotTimeoutMs`, here or since they were made; they are no longer in the line. */
@@ -94,7 +96,7 @@ export class WaitingLine implements WheelEntry {
     for (const waiting of this.#waiting) {
       this.#prune(waiting);
       const isRefused = now >= waiting.until;
-      const isBehind = place > 0 && now >= waiting.behindUntil;
+      const isBehind = place > 0 && now >= waiting.behindUntil && this.#options.keepsAll !== true;
       const kept: HeldCall[] = [];
       for (const call of waiting.calls) {
         if (call.deadline <= clusterNow) over.push(call);

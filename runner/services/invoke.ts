@@ -6,10 +6,12 @@ import { newId, parseId } from '../../core/id.ts';
 import type { BundleState, RevisionState, Snapshot } from '../../core/wire/control.ts';
 import type { CallMeta } from '../../core/wire/envelope.ts';
 import type { HeldCall } from '../call.ts';
+import type { Dispatch } from '../dispatch.ts';
 import type { GuestOperation, GuestResult } from '../isolate/isolate.ts';
 import type { Answer } from '../triggers/answer.ts';
 import { CallHeader } from '../triggers/headers.ts';
 import type { Forwarder } from '../triggers/forwarder.ts';
+import type { LocalCalls } from '../triggers/local-calls.ts';
 import { createTarget, type CallMessage } from '../triggers/targets.ts';
 
 /** How deep funcs may call one another: a cycle ends here instead of at a deadline. */
@@ -22,11 +24,14 @@ const FIRST_ATTEMPT = 1;
 export interface InvokerOptions {
   readonly clock: ClusterClock;
   readonly forwarder: Forwarder;
+  readonly local: LocalCalls;
   readonly maxBodyBytes: number;
   /** The newest route table. */
   snapshot(): Snapshot | undefined;
   /** What the document of a revision says. @throws NOT_FOUND, STORE_DOWN */
   record(digest: string): Promise<BundleRecord>;
+  /** Where calls of a revision are run here, while they are. */
+  dispatchOf(digest: string): Dispatch | undefined;
   /** The calls with this id that run here. */
   holding(id: Buffer): Iterable<HeldCall>;
 }
@@ -37,11 +42,12 @@ export type Invoke = (request: GuestOperation, signal: AbortSignal) => Promise<G
 /**
  * Calls funcs for funcs, as a frontend does: to the queue of a revision chosen by the weights, validated like a call
  * that came over the public queue, with what is left of the caller's deadline and its trace. How deep the calls are
- * nested is read from the call that asks, which this runner holds, and not believed from the guest.
+ * nested is read from the call that asks, which this runner holds, and not believed from the guest. Where funcs that
+ * wait for such calls hold up that queue here, the call goes past it.
  * @throws INVALID_REQUEST, NOT_FOUND, NO_RUNNER, LOOP_DETECTED, and every code the called func may end with
  */
 export function createInvoker(options: InvokerOptions): Invoke {
-  const { clock, forwarder, maxBodyBytes } = options;
+  const { clock, forwarder, local, maxBodyBytes } = options;
   const records = new LRUCache<string, BundleRecord>({ max: RECORDS });
 
   async function recordOf(digest: string): Promise<BundleRecord> {
@@ -54,7 +60,7 @@ export function createInvoker(options: InvokerOptions): Invoke {
 
   return async function invoke({ args, bytes, callId }, signal) {
     const caller = callerOf(options, callId);
-    const { hops = 0, headers: given = {} } = caller.meta;
+    const { hops = 0, headers: given = {} } = metaOf(caller);
     const name = `${textOf(args['bundle'], 'bundle')}.${textOf(args['operationId'], 'operationId')}`;
     if (hops >= MAX_HOPS) {
       throw new FuncatronError(
@@ -72,7 +78,11 @@ export function createInvoker(options: InvokerOptions): Invoke {
         clock,
         maxBodyBytes,
         isLocal: false,
-        call: (call) => forwarder.run(revision.queue, call, signal),
+        call(call) {
+          const held = options.dispatchOf(revision.digest);
+          if (held?.isHeldUp === true) return local.runNested(held, call, signal);
+          return forwarder.run(revision.queue, call, signal);
+        },
       },
     );
     const headers = parametersOf(args);
@@ -89,22 +99,25 @@ export function createInvoker(options: InvokerOptions): Invoke {
         properties: { headers, ...(typeof contentType === 'string' ? { contentType } : {}) },
       },
     };
+    caller.invokes++;
     const answer = await target.run(message).catch((error: unknown): Answer => ({ error: toFuncatronError(error) }));
+    caller.invokes--;
     if (answer.error !== undefined) throw named(answer.error, name);
     return { result: { status: answer.status, headers: answer.headers }, bytes: answer.body };
   };
 }
 
-function callerOf(options: InvokerOptions, callId = ''): { readonly deadline: number; readonly meta: CallMeta } {
+function callerOf(options: InvokerOptions, callId = ''): HeldCall {
   const id = parseId(callId);
-  for (const call of id === undefined ? [] : options.holding(id)) {
-    if (call.state !== 'running') continue;
-    const meta = call.batch.envelope.meta(call.index);
-    return { deadline: call.deadline, meta: meta.length === 0 ? {} : (JSON.parse(meta.toString()) as CallMeta) };
-  }
+  for (const call of id === undefined ? [] : options.holding(id)) if (call.state === 'running') return call;
   throw new FuncatronError('INVALID_REQUEST', 'only a call that has not ended can invoke another func', {
     data: { hint: 'await context.invoke before the func returns' },
   });
+}
+
+function metaOf({ batch, index }: HeldCall): CallMeta {
+  const meta = batch.envelope.meta(index);
+  return meta.length === 0 ? {} : (JSON.parse(meta.toString()) as CallMeta);
 }
 
 /** One of the live revisions, by weight. */

@@ -1,4 +1,5 @@
 import type { PublishOutcome } from '../../core/broker/broker.ts';
+import { FuncatronError } from '../../core/errors.ts';
 import { encodeCalls, Envelope, type CallRecord } from '../../core/wire/envelope.ts';
 import type { Address } from '../call.ts';
 import type { Dispatch } from '../dispatch.ts';
@@ -30,6 +31,32 @@ export class LocalCalls {
     return new Promise((resolve) => {
       waiting.set(tail, resolve);
       dispatch.take(envelope, address);
+    });
+  }
+
+  /**
+   * Like `run`, past the queue, for a call that a func of the same revision waits for. Aborted, the call is cancelled, and
+   * ends as TIMEOUT.
+   */
+  runNested(dispatch: Dispatch, record: CallRecord, signal: AbortSignal): Promise<Answer> {
+    const envelope = new Envelope(encodeCalls([record]));
+    const tail = envelope.idTail(0);
+    const { address, waiting } = this.#addressWithout(tail);
+    return new Promise((resolve) => {
+      const onAbort = (): void => {
+        waiting.delete(tail);
+        const call = address.calls.get(tail);
+        if (call?.state === 'waiting') call.settle();
+        else call?.cancel();
+        resolve({ error: new FuncatronError('TIMEOUT', 'nobody waits for the call any more') });
+      };
+      waiting.set(tail, (answer) => {
+        signal.removeEventListener('abort', onAbort);
+        resolve(answer);
+      });
+      dispatch.takeNested(envelope, address);
+      if (signal.aborted) onAbort();
+      else signal.addEventListener('abort', onAbort, { once: true });
     });
   }
 

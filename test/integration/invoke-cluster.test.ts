@@ -258,20 +258,19 @@ describe('context.invoke on two runners over RabbitMQ', function () {
     await until('it was aborted', async () => (await asked('hung up')).ended === 'AbortError');
   });
 
+  // Without lent slots these waited for each other until their deadlines: of `wide` a runner holds 8 messages, of `narrow` one.
   for (const bundle of ['narrow', 'wide']) {
-    it(`ends in coded answers when funcs wait for their own bundle in every slot (${bundle})`, async () => {
-      const outcomes = await Promise.all(
-        Array.from({ length: 60 }, async () => {
-          const response = await post(`/${bundle}/again`, {});
-          return [response.status, ((await response.json()) as { code: string }).code].join(' ');
-        }),
-      );
-      const expected = new Set(['504 TIMEOUT', '503 OVERLOADED', '500 FUNC_ERROR', '508 LOOP_DETECTED']);
-      assert.deepEqual(
-        [...new Set(outcomes)].filter((outcome) => !expected.has(outcome)),
-        [],
-      );
-      assert.equal(await (await post(`/${bundle}/down`, { left: 0 })).text(), 'done');
+    it(`does not hang where funcs wait for their own bundle in every slot (${bundle})`, async () => {
+      const outcomes = async (path: string, body: object): Promise<readonly string[]> => {
+        const answers = Array.from({ length: 60 }, async () => {
+          const response = await post(`/${bundle}/${path}`, body);
+          const text = await response.text();
+          return `${response.status} ${/"code":"(\w+)"/.exec(text)?.[1] ?? text}`;
+        });
+        return [...new Set(await Promise.all(answers))];
+      };
+      assert.deepEqual(await outcomes('down', { left: 5 }), ['200 done']);
+      assert.deepEqual(await outcomes('again', {}), ['508 LOOP_DETECTED']);
     });
   }
 

@@ -3,12 +3,12 @@ import { packBundle } from '../core/bundle/pack.ts';
 import { openTestCluster, type TestCluster } from '../test/helpers/cluster.ts';
 
 /**
- * One Tron, one frontend and `runners` runners as processes on compiled code, over a Redis of their own and a RabbitMQ
+ * One Tron, `frontends` frontends and `runners` runners as processes on compiled code, over a Redis of their own and a RabbitMQ
  * of their own that runs as it is shipped.
  */
-export async function openCluster(runners: number): Promise<TestCluster> {
+export async function openCluster(runners: number, frontends = 1): Promise<TestCluster> {
   const env = { NODE_ENV: 'production' };
-  return await openTestCluster({ entry: 'dist/cli/main.js', runners, env, rabbitFlags: '' });
+  return await openTestCluster({ entry: 'dist/cli/main.js', runners, frontends, env, rabbitFlags: '' });
 }
 
 /** The packed bench bundle. */

@@ -6,6 +6,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { createPage, type Figure, NOT_MET, type Section, verdict } from './page.ts';
 import { root } from './processes.ts';
+import { bundles } from './sections/bundles.ts';
 import { coldStart } from './sections/cold-start.ts';
 import { deploy } from './sections/deploy.ts';
 import { hotPath } from './sections/hot-path.ts';
@@ -13,12 +14,15 @@ import { httpRuntime } from './sections/http-runtime.ts';
 import { isolate } from './sections/isolate.ts';
 import { memory } from './sections/memory.ts';
 import { neighbour } from './sections/neighbour.ts';
+import { scaleOut } from './sections/scale-out.ts';
 import { single } from './sections/single.ts';
 import { start } from './sections/start.ts';
 
 const SECTIONS: Readonly<Record<string, Section>> = {
   'hot-path': hotPath,
   single,
+  bundles,
+  'scale-out': scaleOut,
   'http-runtime': httpRuntime,
   start,
   deploy,

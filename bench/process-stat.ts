@@ -9,6 +9,11 @@ export function processTree(pid: number): readonly number[] {
   return all;
 }
 
+/** Name of the program a process runs; empty when it has ended. */
+export function programOf(pid: number): string {
+  return read(`/proc/${pid}/comm`).trim();
+}
+
 /** CPU seconds these processes have used so far; one that has ended counts no more. */
 export function cpuSeconds(pids: readonly number[]): number {
   return pids.reduce((sum, pid) => sum + ticks(pid), 0) / TICKS_PER_S;

@@ -3,7 +3,7 @@ import type { TestCluster } from '../test/helpers/cluster.ts';
 import { freePort } from '../test/helpers/servers/port.ts';
 import { BODY } from './bodies.ts';
 import { installPeer } from './peers.ts';
-import { processTree } from './process-stat.ts';
+import { processTree, programOf } from './process-stat.ts';
 import { answers, root, start, temporaryFolder, type Started } from './processes.ts';
 import { amqpLoad, type ClosedLoop, type LoadResult, type Watched } from './load.ts';
 
@@ -20,11 +20,13 @@ export interface Subject {
 /** What peers share with ours. */
 export interface SharedBroker {
   readonly url: string;
-  readonly pid: number;
+  /** None where it runs elsewhere. */
+  readonly pids: readonly number[];
 }
 
-export async function brokerOf({ rabbit }: TestCluster): Promise<SharedBroker> {
-  return { url: rabbit.url(), pid: Number(/\d+/.exec(await rabbit.ctl('eval', 'os:getpid().'))?.[0]) };
+/** Its own pid is one of a namespace, so it is looked for among what this process has started. */
+export function brokerOf({ rabbit }: TestCluster): SharedBroker {
+  return { url: rabbit.url(), pids: processTree(process.pid).filter((pid) => programOf(pid) === 'beam.smp') };
 }
 
 const PRODUCTION = { NODE_ENV: 'production' };
@@ -46,7 +48,7 @@ export async function openAmqp(broker: SharedBroker): Promise<Subject> {
   const queue = 'bench.amqplib';
   const program = join(root, 'bench/responder.mjs');
   const started = await start(process.execPath, [program, broker.url, queue], PRODUCTION, isReady);
-  const watched = { responder: [started.pid], RabbitMQ: [broker.pid] };
+  const watched = { responder: [started.pid], RabbitMQ: broker.pids };
   return {
     name: 'amqplib request/reply',
     url: '',
@@ -84,7 +86,7 @@ export function clusterSubject(cluster: TestCluster, broker: SharedBroker, name:
     watched: () => ({
       frontend: [cluster.role('frontend-1').pid],
       ...rolesOf('runner', cluster.role('runner-1').pid),
-      RabbitMQ: [broker.pid],
+      RabbitMQ: broker.pids,
     }),
     stop: () => Promise.resolve(),
   };
@@ -105,7 +107,7 @@ async function pair(name: string, program: string, broker: SharedBroker): Promis
   const port = await freePort();
   const service = await start(process.execPath, [program, 'service', broker.url], PRODUCTION, isReady);
   const gateway = await start(process.execPath, [program, 'gateway', broker.url, String(port)], PRODUCTION, isReady);
-  return subject(name, port, { gateway: [gateway.pid], service: [service.pid], RabbitMQ: [broker.pid] }, [
+  return subject(name, port, { gateway: [gateway.pid], service: [service.pid], RabbitMQ: broker.pids }, [
     gateway,
     service,
   ]);

@@ -62,7 +62,7 @@ export async function measureHotPath(options: HotPathOptions): Promise<HotPathRe
   const subjects: Subject[] = [];
   const cluster = await openCluster(1);
   try {
-    const broker = await brokerOf(cluster);
+    const broker = brokerOf(cluster);
     const kinds = isShort ? (['process'] as const) : (['process', 'thread', 'strict'] as const);
     const bundles = kinds.map((isolation) => ({ name: `bench-${isolation}`, basePath: `/${isolation}`, isolation }));
     for (const archive of await benchBundles(bundles)) await cluster.deploy(archive);

@@ -1,0 +1,102 @@
+import { join } from 'node:path';
+import { createRouter } from '../../core/openapi/router.ts';
+import type { TestCluster } from '../../test/helpers/cluster.ts';
+import { benchBundles } from '../bundles.ts';
+import { openCluster } from '../cluster.ts';
+import { load, type LoadResult } from '../load.ts';
+import { pssBytes } from '../process-stat.ts';
+import { brokerOf, clusterSubject, type Subject } from '../subjects.ts';
+import { medianOf } from './hot-path.ts';
+
+/** Beside `/hello/{name}`: ten routes a bundle. */
+const MORE_ROUTES = 9;
+const CONNECTIONS = 64;
+/** Uploads on their way at once. */
+const DEPLOYING = 8;
+const LOOKUPS = 1_000_000;
+
+export interface BundlesRow {
+  readonly bundles: number;
+  readonly load: LoadResult;
+  /** The same load in turns with this one, on a cluster with one bundle. */
+  readonly oneBundle: LoadResult;
+  readonly lookupUs: number;
+  /** More than that of the cluster with one bundle, after the same loads. */
+  readonly frontendMoreMb: number;
+}
+
+interface Plan {
+  readonly counts: readonly number[];
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+/** One bundle of ten routes called among so many deployed ones, in turns with the same bundle deployed alone. */
+export async function measureBundles({ counts, rounds, seconds }: Plan): Promise<readonly BundlesRow[]> {
+  const alone = await openCluster(1);
+  const many = await openCluster(1);
+  try {
+    const subjects = [alone, many].map((cluster) => clusterSubject(cluster, brokerOf(cluster), '', '/b0'));
+    await deploy(alone, 0, 1);
+    const rows: BundlesRow[] = [];
+    for (const [index, bundles] of counts.entries()) {
+      await deploy(many, counts[index - 1] ?? 0, bundles);
+      const results: LoadResult[][] = [[], []];
+      for (let round = 0; round < rounds; round++) {
+        for (const [which, subject] of subjects.entries()) results[which]?.push(await loadOf(subject, seconds));
+      }
+      const [ofOne = [], ofMany = []] = results;
+      rows.push({
+        bundles,
+        load: medianOf(ofMany),
+        oneBundle: medianOf(ofOne),
+        lookupUs: lookupUs(bundles),
+        frontendMoreMb: (frontendBytes(many) - frontendBytes(alone)) / 2 ** 20,
+      });
+    }
+    return rows;
+  } finally {
+    await Promise.all([alone.close(), many.close()]);
+  }
+}
+
+async function loadOf({ url }: Subject, seconds: number): Promise<LoadResult> {
+  return await load({ url, connections: CONNECTIONS, seconds });
+}
+
+async function deploy(cluster: TestCluster, from: number, to: number): Promise<void> {
+  const names = Array.from({ length: to - from }, (_, index) => from + index);
+  const archives = await benchBundles(
+    names.map((index) => ({ name: `b${index}`, basePath: `/b${index}`, moreRoutes: MORE_ROUTES })),
+  );
+  const left = archives.values();
+  await Promise.all(
+    Array.from({ length: DEPLOYING }, async () => {
+      for (const archive of left) await cluster.deploy(archive);
+    }),
+  );
+}
+
+function frontendBytes(cluster: TestCluster): number {
+  return pssBytes([cluster.role('frontend-1').pid]);
+}
+
+/** One lookup among the routes of so many bundles, in this process. */
+function lookupUs(bundles: number): number {
+  const routes = Array.from({ length: bundles }, (_, bundle) =>
+    Array.from({ length: MORE_ROUTES + 1 }, (_each, route) => ({
+      basePath: `/b${bundle}`,
+      method: 'POST',
+      path: join(route === 0 ? '/hello' : `/more-${route - 1}`, '{name}'),
+      value: route,
+    })),
+  ).flat();
+  const router = createRouter(routes);
+  const paths = routes.map(({ basePath, path }) => basePath + path.replace('{name}', 'ann'));
+  let found = 0;
+  const began = performance.now();
+  for (let index = 0; index < LOOKUPS; index++)
+    if (router.match('127.0.0.1', 'POST', paths[(index * 7919) % paths.length] ?? '').kind === 'found') found++;
+  if (found < LOOKUPS) throw new Error('a route was not found');
+  return ((performance.now() - began) * 1_000) / LOOKUPS;
+}

@@ -232,7 +232,7 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     }
     if (!rpc.isReady) return this.#fail('BROKER_DOWN', 'the message broker cannot be reached', SOON);
     if (this.#deadline === 0) this.#deadline = clock.now() + (operation.spec.timeoutMs || callTimeoutMs);
-    if (operation.revision.ready === 0) return this.#waitForRunner();
+    if (operation.revision.ready === 0) return this.#waitForRunner(operation.revision);
     this.#answer.sentAt = performance.now();
     this.#rpcCall = rpc.call(
       operation.revision.target,
@@ -248,7 +248,13 @@ class HttpCall implements RpcCaller, BodyReader, Waiter {
     );
   }
 
-  #waitForRunner(): void {
+  #waitForRunner({ key, retryAt }: Revision): void {
+    const quarantineMs = retryAt - this.#context.clock.now();
+    if (quarantineMs > this.#context.noRunnerMs) {
+      const retryAfterS = Math.ceil(quarantineMs / 1000);
+      const message = `${key} fails on every runner; the next try is in ${retryAfterS} s`;
+      return this.#fail('NO_RUNNER', message, { retryAfterS });
+    }
     const now = performance.now();
     if (this.#waitsUntil === 0) this.#waitsUntil = now + this.#context.noRunnerMs;
     if (now >= this.#waitsUntil) this.expire();

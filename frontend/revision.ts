@@ -16,6 +16,8 @@ export class Revision implements Admitted {
   readonly operations: readonly Operation[];
   /** Runners that hold it ready, as the newest snapshot says. */
   ready = 0;
+  /** While all of them failed: unix ms before which none tries again; else 0. */
+  retryAt = 0;
   inFlight = 0;
 
   constructor(bundle: string, state: RevisionState, record: BundleRecord) {

@@ -119,7 +119,9 @@ export class Routes implements Closable {
     for (const bundle of snapshot.bundles) {
       for (const state of bundle.revisions) {
         const revision = this.#held.get(revisionKey(bundle.name, state.revision));
-        if (revision !== undefined) revision.ready = state.ready;
+        if (revision === undefined) continue;
+        revision.ready = state.ready;
+        revision.retryAt = state.retryAt ?? 0;
       }
     }
     this.#forget(table);

@@ -17,8 +17,11 @@ export function desiredBundles(registry: RegistryState, runners: readonly Runner
     runners.map((runner) => runner.id),
   );
   const ready = countReady(runners);
+  const retries = retriesOf(runners);
   return registry.bundles.flatMap((bundle) => {
-    const revisions = heldRevisions(bundle).map((entry) => revisionState(bundle, entry, assignments, ready));
+    const revisions = heldRevisions(bundle).map((entry) =>
+      revisionState(bundle, entry, { assignments, ready, retries }),
+    );
     return revisions.length === 0 ? [] : [{ ...homeOf(bundle), revisions }];
   });
 }
@@ -44,19 +47,22 @@ function homeOf(bundle: BundleEntry): Omit<BundleState, 'revisions'> {
 function revisionState(
   bundle: BundleEntry,
   entry: RevisionEntry,
-  assignments: Assignments,
-  ready: ReadonlyMap<string, number>,
+  { assignments, ready, retries }: Fleet,
 ): RevisionState {
   const key = revisionKey(bundle.name, entry.revision);
   const phase = phaseOf(bundle, entry.revision);
+  const runners = assignments.get(key) ?? [];
+  const tries = runners.map((runner) => retries.get(key)?.get(runner) ?? 0);
+  const retryAt = Math.min(...tries);
   return {
     revision: entry.revision,
     digest: entry.digest,
     queue: callQueue(bundle.name, entry.revision).name,
     batchMax: entry.batchMax,
-    runners: assignments.get(key) ?? [],
+    runners,
     // Nobody calls what is coming up: its runners would make a snapshot each, and delay the one that flips the routes.
     ready: phase === 'loading' ? 0 : (ready.get(key) ?? 0),
+    ...(phase === 'loading' || runners.length === 0 || retryAt === 0 ? {} : { retryAt }),
     phase,
     ...(bundle.workers === undefined ? {} : { workers: bundle.workers }),
   };
@@ -65,6 +71,26 @@ function revisionState(
 function phaseOf(bundle: BundleEntry, revision: string): RevisionState['phase'] {
   if (revision in bundle.live) return 'serving';
   return isWanted(bundle, revision) ? 'loading' : 'draining';
+}
+
+/** What the runners are to hold and do hold, by revision. */
+interface Fleet {
+  readonly assignments: Assignments;
+  readonly ready: ReadonlyMap<string, number>;
+  readonly retries: ReadonlyMap<string, ReadonlyMap<string, number>>;
+}
+
+/** When each runner that failed tries again, by revision and runner. */
+function retriesOf(runners: readonly RunnerReport[]): Fleet['retries'] {
+  const retries = new Map<string, Map<string, number>>();
+  for (const runner of runners) {
+    for (const { bundle, revision, state, retryAt } of runner.revisions) {
+      if (state !== 'failed' || retryAt === undefined) continue;
+      const key = revisionKey(bundle, revision);
+      retries.set(key, (retries.get(key) ?? new Map<string, number>()).set(runner.id, retryAt));
+    }
+  }
+  return retries;
 }
 
 function countReady(runners: readonly RunnerReport[]): ReadonlyMap<string, number> {

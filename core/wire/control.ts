@@ -45,6 +45,8 @@ export interface RevisionState {
   readonly runners: readonly string[];
   /** How many of them report it ready: 0 means a call would wait for nobody. */
   readonly ready: number;
+  /** When every one of them failed: unix ms before which none tries again, on the runners' clocks. */
+  readonly retryAt?: number;
   /** `draining`: no new calls are routed to it; runners keep it until it leaves the snapshot. */
   readonly phase: 'loading' | 'serving' | 'draining';
   /** Workers per runner when they were set by `scale`, over the manifest's. */

@@ -52,6 +52,7 @@ function isRevisionState(value: unknown): boolean {
     isCount(value['batchMax']) &&
     isListOf(value['runners'], isText) &&
     isCount(value['ready']) &&
+    (value['retryAt'] === undefined || isTime(value['retryAt'])) &&
     (value['phase'] === 'loading' || value['phase'] === 'serving' || value['phase'] === 'draining') &&
     (value['workers'] === undefined || isWorkers(value['workers']))
   );

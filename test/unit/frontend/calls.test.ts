@@ -283,6 +283,33 @@ describe('frontend', () => {
       await until('nothing is in flight', () => Object.keys(test.report.inFlight).length === 0);
     });
 
+    it('a call of a bundle that fails on every runner at once, saying when it is tried again', async () => {
+      const retryAt = Date.now() + 60_000;
+      await open({
+        config: { noRunnerMs: 30_000 },
+        bundle: testBundle({ operations: OPERATIONS, state: { ready: 0, retryAt } }),
+      });
+      const response = await test.fetch('/orders/7');
+      const retryAfterS = Number(response.headers.get('retry-after'));
+      assert.ok(retryAfterS > 30 && retryAfterS <= 60, `${retryAfterS} s`);
+      const { code, detail } = await problemOf(response);
+      assert.equal(code, 'NO_RUNNER');
+      assert.equal(detail, `orders@aaaaaaaaaaaa fails on every runner; the next try is in ${retryAfterS} s`);
+    });
+
+    it('no call at once that can see the next try out', async () => {
+      const retryAt = Date.now() + 60_000;
+      await open({
+        config: { noRunnerMs: 120_000 },
+        bundle: testBundle({ operations: OPERATIONS, state: { ready: 0, retryAt } }),
+      });
+      const aborted = new AbortController();
+      const waiting = test.fetch('/orders/7', { signal: aborted.signal });
+      await until('it waits', () => test.report.inFlight['orders@aaaaaaaaaaaa'] === 1);
+      aborted.abort();
+      await assert.rejects(waiting);
+    });
+
     it('everything with 503 NO_LEADER before the first route table', async () => {
       await open({ bundles: undefined } as unknown as TestFrontendOptions);
       assert.deepEqual(await test.reasons(), ['no route table has arrived yet']);

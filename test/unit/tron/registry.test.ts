@@ -188,6 +188,21 @@ describe('tron/desired', () => {
     assert.deepEqual(desiredBundles(registryOf(A), [runner('r1', 'ready', A)]), []);
   });
 
+  it('says when a revision is tried again once every runner that should hold it has failed', () => {
+    const bundle = live(requireBundle(registryOf(A), 'orders'), { [A]: 100 });
+    const failed = (id: string, retryAt: number) => {
+      const report = runner(id, 'ready', A);
+      return { ...report, revisions: report.revisions.map((held) => ({ ...held, state: 'failed' as const, retryAt })) };
+    };
+    const retryAtOf = (...reports: Parameters<typeof desiredBundles>[1]) =>
+      desiredBundles(putBundle(registryOf(A), bundle), reports)[0]?.revisions[0]?.retryAt;
+    assert.equal(retryAtOf(failed('r1', 7_000), failed('r2', 5_000)), 5_000);
+    assert.equal(retryAtOf(failed('r1', 7_000), runner('r2', 'ready', A)), undefined);
+    assert.equal(retryAtOf(failed('r1', 7_000), runner('r2', 'loading', A)), undefined);
+    assert.equal(retryAtOf(failed('r1', 7_000), runner('r2', 'ready')), undefined);
+    assert.equal(retryAtOf(), undefined);
+  });
+
   it('takes host and base path from the newest live revision, while another one comes up', () => {
     const withHome = (revision: string, basePath: string): RegistryState['bundles'][number]['revisions'][number] => ({
       revision,

@@ -11,9 +11,9 @@ const LIMITS = { headBytes: 32 * 1024, headers: 200, bodyBytes: REPLY_BYTES };
 /** Shorter bodies are copied behind their head: one plain write costs less than a gathered one. */
 const SMALL_BYTES = 4 * 1024;
 /** How soon a program is expected to exit once its stdout has ended. */
+const EXIT_MS = 250;
 /** So much of what it should not have written is for the log. */
 const SHOWN_BYTES = 80;
-const EXIT_MS = 100;
 
 interface Turn {
   readonly call: ProgramCall;

@@ -15,7 +15,7 @@ import { commandOf, folderOf } from './start-command.ts';
 import { StderrTail } from './stderr-tail.ts';
 
 /** A program that cannot run says so soon: how long the first worker of a revision is watched before it counts as started. */
-const PROVING_MS = 300;
+const PROVING_MS = 500;
 
 /**
  * The `http` runtime: Fn's hot functions. A worker is one program, started once, which reads HTTP/1.1 requests from stdin

@@ -103,7 +103,7 @@ describe('what programs cannot reach', function () {
     const bundle = join(folder, 'data/bundles/attacker');
     const other = join(folder, 'data/bundles/victim/data.txt');
     const env = { PATH: '/usr/bin:/bin', TMPDIR: folder, HOME: folder, SECRET: marker };
-    const found = execFileSync('./probe.sh', [...words().slice(0, 2), other, marker], { cwd: bundle, env });
+    const found = execFileSync(join(bundle, 'probe.sh'), [...words().slice(0, 2), other, marker], { cwd: bundle, env });
     const opened = ['token', 'cache', 'other', 'environ', 'change', 'remove'];
     for (const name of opened) assert.match(found.toString(), new RegExp(`^${name} open$`, 'm'));
   });

@@ -63,6 +63,13 @@ const NARROW = `
       return { code: error.code };
     }
   };
+  const seen = [];
+  export const pair = (event, context) => Promise.all([1, 2].map((n) => context.invoke('narrow', 'hang', { body: n })));
+  export const hang = (event, { signal }) => new Promise((resolve) => {
+    seen.push(event.body);
+    signal.addEventListener('abort', () => { seen.push(signal.reason.name); resolve(); });
+  });
+  export const watch = () => seen;
 `;
 
 function documentOf(name: string, paths: object, settings: object = {}): string {
@@ -145,7 +152,12 @@ describe('context.invoke', function () {
       NARROW,
       documentOf(
         'narrow',
-        { '/again': { get: operation('again', { 'x-funcatron': { timeoutMs: 1_000, http: false } }) } },
+        {
+          '/again': { get: operation('again', { 'x-funcatron': { timeoutMs: 1_000, http: false } }) },
+          '/pair': { post: operation('pair', { 'x-funcatron': { timeoutMs: 500 } }) },
+          '/hang': { post: operation('hang', ANY_BODY) },
+          '/watch': { get: operation('watch') },
+        },
         { concurrency: 1, workers: { min: 1, max: 1 } },
       ),
     );
@@ -209,6 +221,13 @@ describe('context.invoke', function () {
     client.abort();
     await assert.rejects(hung);
     await until('it was aborted', async () => (await state()).ended === 'AbortError');
+  });
+
+  it('ends the one that runs in the slot of its caller, and never starts the one that waits for it', async () => {
+    const pair = await fetch(`${cluster?.httpUrl}/narrow/pair`, { method: 'POST' });
+    assert.equal(pair.status, 504);
+    const seen = await fetch(`${cluster?.httpUrl}/narrow/watch`);
+    assert.deepEqual(await seen.json(), [1, 'TimeoutError']);
   });
 
   it('refuses a call that has ended', async () => {

@@ -135,9 +135,11 @@ function finish(call: Call, value: unknown): number {
 function fail(call: Call, thrown: unknown): number {
   const { slot, operationId } = call;
   reportThrown(`func ${operationId} threw`, thrown, call);
-  const code = codeOf(thrown);
+  // What it throws because its signal aborted is the deadline's doing.
+  const code = call.isAborted ? 'TIMEOUT' : codeOf(thrown);
   const { name, message } = errorOf(thrown);
-  const why = code === 'FUNC_ERROR' ? name.slice(0, 100) : message.slice(0, 200);
+  const isOwn = code === 'FUNC_ERROR' || code === 'TIMEOUT';
+  const why = isOwn ? name.slice(0, 100) : message.slice(0, 200);
   return end(call, toFailure(slot, code, `func ${operationId} threw (${why})`));
 }
 

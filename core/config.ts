@@ -159,7 +159,7 @@ export const CONFIG = {
   runtimes: {
     default: 'js',
     someOf: ['js', 'node', 'http', 'default', 'python'],
-    text: 'runner: runtimes it runs, separated by commas: `js`, `node`, `http`, `default`, `python`; all but `js` run programs with the rights of the runner (see docs/runtimes.md); `up` on loopback runs all',
+    text: 'runner: runtimes it runs, separated by commas: `js`, `node`, `http`, `default`, `python`; all but `js` run programs of the machine (see docs/runtimes.md); `up` on loopback runs all',
   },
   allowWeakIsolation: {
     default: false,

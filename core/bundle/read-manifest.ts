@@ -203,7 +203,7 @@ function problemsOfKeys(runtime: Manifest['runtime'], written: JsonObject): Prob
   // Said aloud: who writes strict relies on a wall that no other runtime has.
   const isolation = textAt(written, 'isolation');
   if (isolation !== undefined && runtime !== 'js') {
-    const message = `isolation ${isolation} is not to be had from runtime ${runtime}: it has the rights of the runner`;
+    const message = `isolation ${isolation} is not to be had from runtime ${runtime}: it runs programs of the machine`;
     const hint = 'Remove it, or write the bundle for runtime js.';
     problems.push({ message, pointer: pointerTo('', EXTENSION, 'isolation'), hint });
   }

@@ -148,7 +148,7 @@ describe('core/bundle/read-manifest', () => {
       '/x-funcatron/state state fresh is not to be had from runtime node: its program is loaded once',
     ]);
     assert.deepEqual(problemsOf({ runtime: 'python', isolation: 'strict' }), [
-      '/x-funcatron/isolation isolation strict is not to be had from runtime python: it has the rights of the runner',
+      '/x-funcatron/isolation isolation strict is not to be had from runtime python: it runs programs of the machine',
     ]);
     assert.equal(problemsOf({ runtime: 'pyton', services: { kv: { type: 'kv' } } }).length, 1);
   });

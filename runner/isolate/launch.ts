@@ -39,7 +39,7 @@ export async function findWalls(): Promise<Walls> {
 }
 
 /** The program, when it does with these arguments what it should. */
-export async function tried(program: string | undefined, args: readonly string[]): Promise<string | undefined> {
+async function tried(program: string | undefined, args: readonly string[]): Promise<string | undefined> {
   if (program === undefined) return undefined;
   try {
     await run(program, args, { env: {} });

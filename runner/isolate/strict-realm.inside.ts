@@ -159,9 +159,13 @@ export class Realm {
         } catch (thrown) {
           // Made in this isolate, of strings: an error of the guest's itself never comes here.
           const { name: kind, message, stack } = toError(thrown);
-          if (isolate.isDisposed || message.includes('memory limit')) die('the guest is out of memory');
-          if (message === 'Script execution timed out.') die('the guest did not come back from an entry');
-          if (this.cells[DONE] !== 1) throw thrown;
+          if (isolate.isDisposed) die('the guest is out of memory');
+          // Afterwards the words may be the guest's.
+          if (this.cells[DONE] !== 1) {
+            if (message.includes('memory limit')) die('the guest is out of memory');
+            if (message === 'Script execution timed out.') die('the guest did not come back from an entry');
+            throw thrown;
+          }
           stray.applySync(undefined, [kind, message, stack], ENTRY);
           return last.applySync(undefined, [], ENTRY) as unknown;
         }

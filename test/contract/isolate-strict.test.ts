@@ -34,6 +34,25 @@ describe('runner/isolate/strict', () => {
     assert.match(messages[1] ?? '', /a timer: RangeError: late/);
   });
 
+  it('does not take words of the guest for those of isolated-vm', async () => {
+    const worker = await workers.start('exports.run = (event) => { Promise.reject(new Error(event.body)); return 1 }');
+    for (const text of ['your plan’s memory limit', 'Script execution timed out.', 'Isolate is disposed']) {
+      assert.equal((await worker.call({ body: JSON.stringify(text) })).json(), 1);
+      await until('it is logged', () => worker.logs.at(-1)?.message.endsWith(text) === true);
+    }
+  });
+
+  for (const [where, bomb] of [
+    ['in a microtask', 'await null; const all = []; for (;;) all.push({ a: [1, 2, 3] });'],
+    ['from one microtask to the next', 'const all = []; for (;;) all.push(await { a: [1, 2, 3] });'],
+  ]) {
+    it(`ends for memory that runs out ${where}`, async () => {
+      const worker = await workers.start(`exports.run = async () => { ${bomb} }`);
+      worker.callAll([{}]).catch(() => undefined);
+      assert.equal((await worker.exited).reason, 'memory');
+    }).timeout(60_000);
+  }
+
   describe('with warm processes', () => {
     let warm: IsolateKind;
     const warmWorkers = new WorkerStarter(() => warm);

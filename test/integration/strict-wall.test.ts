@@ -5,7 +5,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
-import { findWalls } from '../../runner/isolate/launch.ts';
+import { Child } from '../../runner/isolate/child.ts';
+import { findWalls, launch } from '../../runner/isolate/launch.ts';
 import { findInside } from '../../runner/isolate/process.ts';
 import { findAddon, hostProgram } from '../../runner/isolate/strict.ts';
 import { findJail, probeWalls, refuseOpenWalls } from '../../runner/isolate/strict-walls.ts';
@@ -33,6 +34,21 @@ describe('the wall around a worker of strict', () => {
       message: /open: .*killRunner/,
     });
   });
+});
+
+describe('a process of strict', () => {
+  it('is gone, and all of it, when it is killed while its walls go up', async () => {
+    const walls = await findWalls();
+    const jail = await findJail(walls);
+    // Any moment may be the bad one: without the end of its channel one of 15 left a process.
+    for (let moment = 0; moment < 60; moment++) {
+      const program = hostProgram(findAddon(), 64, jail());
+      const child = new Child(launch(walls, findInside(), 64, 0, program), 64, 10_000, walls);
+      await new Promise((resolve) => setTimeout(resolve, moment / 4));
+      child.end('killed', 'the test kills it');
+      assert.equal((await child.exited).reason, 'killed');
+    }
+  }).timeout(60_000);
 });
 
 /** What became of a call in a worker of `strict`: see the program. */

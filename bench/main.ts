@@ -1,11 +1,12 @@
 // `npm run bench` measures and prints one page, which it also writes to bench/results.md. `-- --quick` takes about two
-// minutes; `-- memory isolate` runs only the named sections. See bench/README.md.
+// minutes; `-- memory isolate` runs only the named sections; `-- --profile` writes CPU profiles. See bench/README.md.
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { createPage, type Figure, NOT_MET, type Section, verdict } from './page.ts';
 import { root } from './processes.ts';
+import { writeProfiles } from './profile.ts';
 import { bundles } from './sections/bundles.ts';
 import { coldStart } from './sections/cold-start.ts';
 import { deploy } from './sections/deploy.ts';
@@ -45,6 +46,11 @@ if (unknown.length > 0) {
 
 const built = spawnSync(process.execPath, [join(root, 'tools/build.mjs')], { cwd: root, stdio: ['ignore', 2, 2] });
 if (built.status !== 0) process.exit(1);
+
+if (process.argv.includes('--profile')) {
+  process.stdout.write(`${(await writeProfiles()).join('\n')}\n`);
+  process.exit(0);
+}
 
 const lines: string[] = [];
 const figures: Figure[] = [];

@@ -137,13 +137,14 @@ function pssOf(...tests: readonly TestWorker[]): number {
   return pssBytes([...new Set(tests.flatMap(({ worker }) => processTree(worker.pid)))]);
 }
 
-interface TestWorker {
+export interface TestWorker {
   readonly worker: Worker;
   /** Called with every frame of replies, and how many there are in it. */
   onReplies: (count: number) => void;
 }
 
-async function openWorker(isolate: IsolateKind): Promise<TestWorker> {
+/** A worker whose func answers its body. */
+export async function openWorker(isolate: IsolateKind): Promise<TestWorker> {
   const test: { worker?: Worker; onReplies: TestWorker['onReplies'] } = { onReplies: () => undefined };
   const worker = await isolate.start(
     {
@@ -184,7 +185,8 @@ function envelopeOf(calls: number): Buffer {
   );
 }
 
-async function batchedPerS(test: TestWorker, seconds: number): Promise<number> {
+/** Calls a second of a worker that always has `ON_THEIR_WAY` batches. */
+export async function batchedPerS(test: TestWorker, seconds: number): Promise<number> {
   const batches = Array.from({ length: ON_THEIR_WAY }, () => envelopeOf(BATCH));
   const { promise, resolve } = Promise.withResolvers<number>();
   const began = performance.now();

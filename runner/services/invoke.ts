@@ -60,6 +60,8 @@ export function createInvoker(options: InvokerOptions): Invoke {
 
   return async function invoke({ args, bytes, callId }, signal) {
     const caller = callerOf(options, callId);
+    // Read now: a call that has ended, as this one may soon, has let go of its message.
+    const { deadline } = caller;
     const { hops = 0, headers: given = {} } = metaOf(caller);
     const name = `${textOf(args['bundle'], 'bundle')}.${textOf(args['operationId'], 'operationId')}`;
     if (hops >= MAX_HOPS) {
@@ -92,7 +94,7 @@ export function createInvoker(options: InvokerOptions): Invoke {
       operationId,
       id: parseId(newId()) ?? Buffer.alloc(0),
       attempt: FIRST_ATTEMPT,
-      deadline: caller.deadline,
+      deadline,
       hops: hops + 1,
       delivery: {
         body: bytes,

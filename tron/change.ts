@@ -99,13 +99,15 @@ async function loaded(
 
 function notLoaded(bundle: string, revision: string, runner: string, error: HeldRevision['error']): FuncatronError {
   const why = error?.message ?? 'it gave no reason';
-  const hint = error?.hint ?? (isOfBundle(error) ? MEND : `look at the log of runner ${runner}`);
+  const hint = error?.hint ?? (isOfBundle(error) ? mend(bundle) : `look at the log of runner ${runner}`);
   return new FuncatronError('DEPLOY_FAILED', `${bundle}@${revision} did not come up: ${why}`, {
     data: { runner, ...(error === undefined ? {} : { error: { code: error.code, message: error.message } }), hint },
   });
 }
 
-const MEND = 'mend the bundle and deploy it again';
+function mend(bundle: string): string {
+  return `mend the bundle and deploy it again; \`funcatron logs ${bundle}\` has what its code wrote`;
+}
 
 /** What else keeps a revision from coming up is the matter of whoever runs the runner: its isolate, its broker, its store. */
 function isOfBundle(error: HeldRevision['error']): boolean {
@@ -127,7 +129,10 @@ async function follow(leading: Leading, bundle: string, epoch: Epoch, endsAt: nu
       if (late.includes(frontend) || !Object.hasOwn(frontend.failures, bundle)) continue;
       const why = frontend.failures[bundle] ?? '';
       throw new FuncatronError('DEPLOY_FAILED', `frontend ${frontend.id} cannot route ${bundle}: ${why}`, {
-        data: { frontend: frontend.id },
+        data: {
+          frontend: frontend.id,
+          hint: `look at the log of frontend ${frontend.id}, and whether it reaches the store`,
+        },
       });
     }
     return roster.isSettled && late.length === 0;

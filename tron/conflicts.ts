@@ -28,7 +28,10 @@ export async function checkConflicts(state: RegistryState, name: string, reposit
     const taken = bundle === name ? undefined : keys.find((key) => ours.has(key));
     if (taken === undefined) continue;
     throw new FuncatronError('ROUTE_CONFLICT', `bundle ${bundle} already answers ${taken}`, {
-      data: { bundle, hint: `give ${name} another host or base path, or delete ${bundle}` },
+      data: {
+        bundle,
+        hint: `give ${name} another host or base path, or remove ${bundle} with \`funcatron rm ${bundle}\``,
+      },
     });
   }
 }

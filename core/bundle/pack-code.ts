@@ -174,7 +174,7 @@ function wordsOf(message: Message): Pick<Problem, 'message' | 'hint'> {
     return { message: `cannot find "${missing}"`, hint };
   }
   const note = message.notes[0]?.text;
-  return { message: message.text, ...(note === undefined ? {} : { hint: note }) };
+  return { message: message.text, hint: note ?? 'mend the code at this place' };
 }
 
 function refuse(why: string, problems: readonly Problem[], cause?: unknown): FuncatronError {

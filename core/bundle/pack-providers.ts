@@ -64,7 +64,10 @@ export async function runProviders(
       hint: complaints.slice(-1_000),
     });
   const output = JSON.parse(said) as ProvidersOutput;
-  if ('error' in output) throw refused({ message: output.error, ...positionOf(output.stack, map) });
+  if ('error' in output) {
+    const hint = 'getSwagger and getVersion run here, without files, network and environment';
+    throw refused({ message: output.error, ...positionOf(output.stack, map), hint });
+  }
   return output;
 }
 

@@ -31,6 +31,9 @@ const BOMBS = [
   'rejectionFlood',
 ] as const;
 
+/** What the other bundle can be told to do. */
+type Bomb = (typeof BOMBS)[number];
+
 /** Latency of calls at a fixed rate, from the moment each was meant to leave. */
 export interface SteadyResult {
   readonly p50Ms: number;
@@ -56,9 +59,9 @@ export interface NeighbourResult {
 
 /**
  * A bundle called at a fixed rate over RabbitMQ, alone, and then beside another bundle of the same runner whose func
- * does each of the main bombs, one after the other, for `seconds`.
+ * does each of the bombs, one after the other, for `seconds`.
  */
-export async function measureNeighbour(seconds: number): Promise<NeighbourResult> {
+export async function measureNeighbour(seconds: number, bombs: readonly Bomb[] = BOMBS): Promise<NeighbourResult> {
   const cluster = await openCluster(1);
   try {
     await cluster.deploy(await benchArchive());
@@ -67,7 +70,7 @@ export async function measureNeighbour(seconds: number): Promise<NeighbourResult
     await steady(url, 3); // warm-up
     const quiet = await steady(url, 2 * seconds);
     const rows: BombRow[] = [];
-    for (const bomb of BOMBS) rows.push(await beside(url, bomb, seconds));
+    for (const bomb of bombs) rows.push(await beside(url, bomb, seconds));
     return { quiet, rows };
   } finally {
     await cluster.close();

@@ -93,7 +93,7 @@ export function clusterSubject(cluster: TestCluster, broker: SharedBroker, name:
 }
 
 /** A process, and what it has started: there they are workers. */
-export function rolesOf(name: string, pid: number): Watched {
+function rolesOf(name: string, pid: number): Watched {
   return { [name]: [pid], workers: processTree(pid).slice(1) };
 }
 

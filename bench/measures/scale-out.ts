@@ -6,7 +6,7 @@ import { processTree } from '../process-stat.ts';
 import { medianOf } from './hot-path.ts';
 
 const CONNECTIONS = 64;
-const WARM_UP_S = 2;
+const WARM_UP_S = 5;
 
 export interface ScaleOutRow {
   /** Frontends, and as many runners. */

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -17,7 +17,9 @@ const files = new Map<string, string>();
 export function bodyFile(body: string): string {
   let file = files.get(body);
   if (file === undefined) {
-    file = join(mkdtempSync(join(tmpdir(), 'funcatron-bench-body-')), 'body.json');
+    const folder = mkdtempSync(join(tmpdir(), 'funcatron-bench-body-'));
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+    file = join(folder, 'body.json');
     writeFileSync(file, body);
     files.set(body, file);
   }

@@ -6,7 +6,8 @@ import { processTree } from '../process-stat.ts';
 import { medianOf } from './hot-path.ts';
 
 const CONNECTIONS = 64;
-const WARM_UP_S = 5;
+/** Four of each share the calls: it takes so long until the code of all of them is compiled. */
+const WARM_UP_S = 10;
 
 export interface ScaleOutRow {
   /** Frontends, and as many runners. */

@@ -35,6 +35,8 @@ describe('runner/agent', () => {
       revision: test.bundle.record.revision,
       state: 'ready',
       workers: 1,
+      bounds: { min: 1, max: 1 },
+      restarts: 0,
       inFlight: 0,
     });
     await publishSnapshot(test.broker, test.store, snapshotOf());

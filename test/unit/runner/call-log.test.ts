@@ -14,9 +14,11 @@ describe('runner/call-log', () => {
     test = await openTestRunner({ operations: [{ operationId: 'first' }], isolate: createStubIsolate({ first }) });
   }
 
+  /** The first line of a call: those of the bundle as a whole are not what is looked for here. */
   async function line(): Promise<LogLine> {
-    await until('a line', () => test.lines.length > 0);
-    return test.lines[0] ?? assert.fail();
+    const ofCall = (): LogLine | undefined => test.lines.find(({ callId }) => callId !== undefined);
+    await until('a line', () => ofCall() !== undefined);
+    return ofCall() ?? assert.fail();
   }
 
   afterEach(() => test.close());

@@ -83,7 +83,8 @@ export class WarmPool implements Closable {
 
   #takeIdle(memoryMb: number): Child | undefined {
     if (memoryMb !== this.#options.memoryMb) return undefined;
-    const child = this.#idle.pop();
+    // The one that has waited longest: the others may still be at their rehearsal.
+    const child = this.#idle.shift();
     if (child !== undefined) this.#deaths = 0;
     return child;
   }

@@ -102,12 +102,7 @@ async function fromStore(options: BundleCacheOptions, digest: string): Promise<F
 }
 
 /** Written beside and renamed, so that a folder under its digest is always whole. */
-async function keep(
-  options: BundleCacheOptions,
-  digest: string,
-  record: BundleRecord,
-  packed: Buffer,
-): Promise<void> {
+async function keep(options: BundleCacheOptions, digest: string, record: BundleRecord, packed: Buffer): Promise<void> {
   const { folder: dir } = options;
   const fresh = join(dir, `${digest}.${process.pid}.new`);
   await mkdir(fresh, { recursive: true, mode: 0o700 });

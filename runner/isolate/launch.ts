@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn, type StdioOptions } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -136,12 +136,16 @@ export function launchProgram(walls: Walls, command: readonly string[], options:
   return child;
 }
 
-/** At once, while the process has one thread: those it makes later inherit its niceness. */
+/**
+ * At once, while the process has one thread: those it makes later inherit its niceness. It leads a session, and where Linux
+ * groups processes by session (`sched_autogroup_enabled`) niceness only counts within one: the group has its own.
+ */
 function lowerPriority(pid: number, niceness: number): void {
   try {
     setPriority(pid, Math.min(niceness, constants.priority.PRIORITY_LOW));
+    writeFileSync(`/proc/${pid}/autogroup`, String(niceness));
   } catch {
-    // Already gone: its exit says why.
+    // Already gone: its exit says why. Or this system has no such groups.
   }
 }
 

@@ -67,7 +67,7 @@ export function createThreadIsolate(options: ProcessIsolateOptions): IsolateKind
  * Node’s arguments for a thread. Without them it would have its process's: `--allow-worker`, and with it everything. It
  * inherits none of them, so what the process is locked down with is said again, where a thread can have it.
  */
-export function threadArguments(reads: readonly string[]): string[] {
+function threadArguments(reads: readonly string[]): string[] {
   return [
     '--permission',
     ...reads.map((path) => `--allow-fs-read=${path}`),

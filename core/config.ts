@@ -119,12 +119,37 @@ export const CONFIG = {
     min: MiB,
     text: 'frontend: bytes of request bodies in flight, and of answers their clients have not read yet, in total',
   },
+  directPort: {
+    default: 0,
+    unit: 'port',
+    min: 0,
+    max: 65535,
+    text: 'runner: port frontends bring and fetch long bodies at, on the address of --host; 0 = any free one',
+  },
+  directUrl: {
+    default: '',
+    unit: 'url',
+    text: 'runner: where frontends reach that port; when empty, `http://<host name or address>:<port>`',
+  },
+  directThresholdBytes: {
+    default: 64 * 1024,
+    unit: 'bytes',
+    min: 0,
+    max: MiB,
+    text: 'bodies longer than this go straight between frontend and runner, and never over the queue',
+  },
+  maxBodyBytes: {
+    default: 16 * MiB,
+    unit: 'bytes',
+    min: 1024,
+    text: 'frontend: longest request body of an operation that names no maxBodyBytes and is not direct',
+  },
   maxQueueBodyBytes: {
     default: MiB,
     unit: 'bytes',
     min: 1024,
     max: 8 * MiB,
-    text: 'longest request or reply body that crosses the queue',
+    text: 'longest body that crosses the queue: of calls and answers that are not HTTP, which have no direct path',
   },
   maxHeaderBytes: {
     default: 32 * 1024,

@@ -92,6 +92,12 @@ export const ERRORS = {
   INTERNAL: { status: 500, retryable: false, mayHaveRun: true, meaning: 'a defect in funcatron itself' },
   FUNC_CRASHED: { status: 502, retryable: false, mayHaveRun: true, meaning: 'the worker died while it ran the func' },
   RUNNER_LOST: { status: 502, retryable: false, mayHaveRun: true, meaning: 'the runner died while it held the call' },
+  RUNNER_UNREACHABLE: {
+    status: 502,
+    retryable: true,
+    mayHaveRun: false,
+    meaning: 'the frontend cannot reach the runner that took the call, to bring it the body',
+  },
   OUTCOME_UNKNOWN: {
     status: 502,
     retryable: false,

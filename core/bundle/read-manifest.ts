@@ -15,6 +15,10 @@ export interface OperationSettings {
   readonly idempotent: boolean | undefined;
   readonly validateResponses: boolean;
   readonly http: boolean;
+  /** Bodies come piece by piece, whatever their length. */
+  readonly direct: boolean;
+  /** Longest body of a call; `undefined`: as the frontend says, and without a limit where `direct`. */
+  readonly maxBodyBytes: number | undefined;
 }
 
 /** What `x-funcatron` at the top of a document says, and what is wrong with it. */
@@ -163,6 +167,8 @@ function readOperation(
     idempotent: typeof idempotent === 'boolean' ? idempotent : undefined,
     validateResponses: near('validateResponses') === true,
     http: near('http') !== false,
+    direct: near('direct') === true,
+    maxBodyBytes: near('maxBodyBytes') === undefined ? undefined : Number(near('maxBodyBytes')),
   };
   if (reading.http && (reading.timeoutMs === 0 || reading.timeoutMs > MAX_HTTP_TIMEOUT_MS)) {
     const message = `timeoutMs ${reading.timeoutMs} is not 1 … ${MAX_HTTP_TIMEOUT_MS}, which an HTTP operation may take`;

@@ -39,6 +39,10 @@ export interface ApiOperation {
   readonly validateResponses: boolean;
   /** False: reached over the queue only (`x-funcatron.http: false`), no HTTP route. */
   readonly http: boolean;
+  /** The func reads its body piece by piece (`event.stream()`), as it comes; nothing validates it. Absent: false. */
+  readonly direct?: boolean;
+  /** Longest body of a call. Absent: what the frontend allows, and no limit where `direct`. */
+  readonly maxBodyBytes?: number;
   readonly parameters: readonly ApiParameter[];
   readonly body?: ApiBody;
   /** By status (`200`, `4XX`, `default`); used when `validateResponses`. */

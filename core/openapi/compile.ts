@@ -14,6 +14,8 @@ import { definitionsOf } from './schema.ts';
 export interface ReadRequest extends ParameterSource {
   /** As received; `undefined` or empty where there is none. */
   readonly body: Buffer | undefined;
+  /** The body has not been read, and will not be: only its content type is looked at. */
+  readonly isStreaming?: boolean;
 }
 
 /**
@@ -130,7 +132,8 @@ function createRequestBodyCheck(operation: ApiOperation, context: Context): Requ
   const checks = new Map<string, BodyCheck>();
   return (request, type, problems) => {
     const bytes = request.body;
-    if (bytes === undefined || bytes.length === 0) {
+    const isStreaming = request.isStreaming === true;
+    if (!isStreaming && (bytes === undefined || bytes.length === 0)) {
       if (body.required) problems.push({ message: 'is required', pointer: '/body' });
       return true;
     }
@@ -142,7 +145,7 @@ function createRequestBodyCheck(operation: ApiOperation, context: Context): Requ
       return false;
     }
     const media = body.content[key];
-    if (media === undefined) return true;
+    if (media === undefined || bytes === undefined || isStreaming) return true;
     const name = `${key} ${actual.kind}`;
     let check = checks.get(name);
     if (check === undefined) {

@@ -100,6 +100,8 @@ export function buildOperation(
     mayRerun: settings.idempotent ?? IDEMPOTENT.has(site.method),
     validateResponses: settings.validateResponses,
     http: settings.http,
+    ...(settings.direct ? { direct: true } : {}),
+    ...(settings.maxBodyBytes === undefined ? {} : { maxBodyBytes: settings.maxBodyBytes }),
     parameters: reader.parameters(site),
     ...(body === undefined ? {} : { body }),
     responses: readResponses(context, reader, site),

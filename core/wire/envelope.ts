@@ -38,7 +38,7 @@ export const RECORD_BYTES = 36;
 export const CallFlag = {
   /** The call may be run again when a runner died with it (GET HEAD PUT DELETE OPTIONS, or declared idempotent). */
   mayRerun: 1,
-  /** Reserved for the direct path. */
+  /** Its body does not come with it: the runner that has a slot for it answers `accepted`, and says where it wants it. */
   direct: 2,
   /** The body is text by its content type (JSON, text/*, form): the isolate may hand it over as a string. */
   text: 4,
@@ -46,6 +46,8 @@ export const CallFlag = {
   event: 8,
   /** The meta says how this call is to be logged: workers open it before the func asks for anything. */
   log: 16,
+  /** Whoever waits for the answer can fetch a long body of it from the runner. */
+  fetches: 32,
 } as const;
 
 export const ReplyFlag = {
@@ -53,8 +55,10 @@ export const ReplyFlag = {
   failed: 1,
   /** `content-type: application/json` and no other header: the meta is empty. */
   json: 2,
-  /** Reserved for the direct path. */
+  /** The body of the answer does not come with it. From a worker: it follows as a stream. From a runner: the body is a `DirectOffer`, where it is to be fetched. */
   direct: 4,
+  /** No answer yet: the body is a `DirectOffer`, where the runner wants the body of the request and will answer. */
+  accepted: 8,
 } as const;
 
 /** A call before it is encoded. `meta` is UTF-8 JSON of a `CallMeta`. Buffers are owned by the caller until encoded. */

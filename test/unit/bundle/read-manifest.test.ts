@@ -92,7 +92,6 @@ describe('core/bundle/read-manifest', () => {
 
   const later: readonly (readonly [string, object, string])[] = [
     ['triggers', { triggers: {} }, '/x-funcatron/triggers triggers'],
-    ['direct', { direct: true }, '/x-funcatron/direct direct'],
   ];
   for (const [what, settings, message] of later) {
     it(`refuses ${what} as not in this version`, () => {
@@ -208,16 +207,26 @@ describe('core/bundle/read-manifest', () => {
 
   it('lets the operation win over the top', () => {
     const { settings } = operationOf(
-      { timeoutMs: 1000, validateResponses: true, http: false },
-      { timeoutMs: 50, http: true, handler: 'h', idempotent: true },
+      { timeoutMs: 1000, validateResponses: true, http: false, direct: true, maxBodyBytes: 10 },
+      { timeoutMs: 50, http: true, handler: 'h', idempotent: true, direct: false, maxBodyBytes: 20 },
     );
-    assert.deepEqual(settings, { handler: 'h', timeoutMs: 50, idempotent: true, validateResponses: true, http: true });
+    assert.deepEqual(settings, {
+      handler: 'h',
+      timeoutMs: 50,
+      idempotent: true,
+      validateResponses: true,
+      http: true,
+      direct: false,
+      maxBodyBytes: 20,
+    });
     assert.deepEqual(operationOf({}, {}).settings, {
       handler: undefined,
       timeoutMs: 30_000,
       idempotent: undefined,
       validateResponses: false,
       http: true,
+      direct: false,
+      maxBodyBytes: undefined,
     });
   });
 

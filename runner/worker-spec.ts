@@ -9,6 +9,7 @@ const START_TIMEOUT_MS = 20_000;
 export function workerSpecOf(
   { record, source, sourceMap, folder }: LoadedBundle,
   secrets: NonNullable<WorkerSpec['secrets']>,
+  directBytes: number,
 ): WorkerSpec {
   const { manifest, api } = record;
   return {
@@ -17,15 +18,17 @@ export function workerSpecOf(
     source,
     ...(sourceMap === undefined ? {} : { sourceMap }),
     ...(folder === undefined ? {} : { folder }),
-    operations: api.operations.map(({ operationId, handler, method, path }) => ({
+    operations: api.operations.map(({ operationId, handler, method, path, direct }) => ({
       operationId,
       handler,
       method,
       path,
+      ...(direct === true ? { isDirect: true } : {}),
     })),
     config: manifest.config,
     services: typesOf(manifest.services),
     secrets,
+    directBytes,
     memoryMb: manifest.memoryMb,
     concurrency: manifest.concurrency,
     stackTraces: manifest.stackTraces,

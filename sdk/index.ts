@@ -48,6 +48,11 @@ export interface FuncEvent<Body = Declared> {
   bytes(): Uint8Array;
   text(): string;
   json(): unknown;
+  /**
+   * The body in pieces, as they come; to be read once. In an operation with `x-funcatron.direct: true` the only way to
+   * read it; elsewhere it is one piece. Rejects with an `AbortError` when the body breaks off.
+   */
+  stream(): AsyncIterableIterator<Uint8Array>;
 }
 
 /** What a func gets beside its event. */

@@ -42,6 +42,8 @@ export interface Guest {
   timer(): number;
   /** Ends an operation: 1 done with a result as JSON, 0 failed with `{code, message}`; bytes come before it through `receive`. */
   settle(id: number, done: number, json: string): void;
+  /** Something has happened to a body: see `StreamEvent`. The number stands for it, the rest depends on the event. */
+  stream(event: number, number: number, bytes: number, text: string): void;
   /** Logs what a promise of the guest's was rejected with and nobody handled: the guest's own value, given back unseen. */
   stray(reason: unknown): void;
   /** Announces bytes for the next `enter` or `settle`. */
@@ -71,6 +73,8 @@ export const Cell = {
   bytes: 4,
   /** 1 when a reply has a meta. */
   meta: 5,
+  /** Before `enter`: the number of the call's body, 0 when it is no stream. Of a reply: the number of its body, or 0. */
+  stream: 6,
 } as const;
 export const CELLS = 16;
 
@@ -90,7 +94,37 @@ export const WINDOW_BYTES = 64 * 1024;
 export const SEED_BYTES = 32;
 
 /** What `take` hands over. */
-export const Out = { reply: 1, failure: 2, log: 3, op: 4, opCancel: 5, started: 6, stopped: 7 } as const;
+export const Out = {
+  reply: 1,
+  failure: 2,
+  log: 3,
+  op: 4,
+  opCancel: 5,
+  started: 6,
+  stopped: 7,
+  /** A piece of the body with this number; its end, with trailers as JSON or nothing; that it broke off, with the reason. */
+  streamData: 8,
+  streamEnd: 9,
+  streamReset: 10,
+  /** So many bytes of the body with this number have been read. */
+  streamCredit: 11,
+} as const;
+
+/** What `Guest.stream` tells. */
+export const StreamEvent = {
+  /** The bytes received are the next piece of a call's body; it has ended; it broke off, for the reason in the text. */
+  data: 1,
+  end: 2,
+  break: 3,
+  /** So many more bytes of an answer's body may be sent; nobody wants the rest. */
+  credit: 4,
+  stop: 5,
+} as const;
+
+/** What one direction of a stream may send before it is given credit, how much is read before credit is given, and the longest piece. */
+export const STREAM_CREDIT_BYTES = 1024 * 1024;
+export const STREAM_STEP_BYTES = 256 * 1024;
+export const STREAM_FRAME_BYTES = 64 * 1024;
 
 /** Failures a guest reports, by their index in `Cell.status`; the body is `{code, message}`. */
 export const FAILURES = [
@@ -117,6 +151,8 @@ export interface LoadSpec {
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error' | undefined;
   /** Length of the code cache that comes with the bundle's text; default: 0. */
   readonly codeCacheBytes?: number;
+  /** From this length on the body of an answer is fetched, where whoever waits can. Default: 64 KiB. */
+  readonly directBytes?: number;
   /** `kept`: one realm for all calls; `fresh`: a realm for each. Default: `kept`. */
   readonly state?: 'kept' | 'fresh';
 }
@@ -135,8 +171,9 @@ export const CODE_CACHE_BYTES = 16 * 1024 * 1024;
 /** Name of the bundle in stacks. */
 export const BUNDLE_FILE = 'bundle.js';
 
-/** Most bytes of a reply's body, as the queue carries them. */
+/** Most bytes of a reply's body, as the queue carries them, and as a frontend fetches them; streams may be longer. */
 export const REPLY_BYTES = 1024 * 1024;
+export const FETCHED_BYTES = 64 * 1024 * 1024;
 /** Most bytes of one log line. */
 export const LOG_LINE_CHARS = 8 * 1024;
 /** Most log lines at once, and in the long run, and of their JSON in the long run; more are dropped and counted. */

@@ -50,12 +50,17 @@ export const FrameKind = {
   cache: 14,
   /** r→c: nobody needs it yet; it shall compile what its first bundle and call will run. Before `load`, if at all. */
   rehearse: 15,
-  /** Reserved for streamed bodies. */
+  /**
+   * Bodies on their way, in both directions; each begins with the 16 bytes of the call's id. Data; u32 bytes the other
+   * side may send beyond `STREAM_CREDIT_BYTES` and what it was given before; the end, with trailers as JSON or nothing;
+   * the end that is none, with the reason as text.
+   */
   streamData: 16,
   streamCredit: 17,
   streamEnd: 18,
   streamReset: 19,
 } as const;
+
 
 /** The kinds that overtake everything that is not written yet: they are short, and somebody waits for them. */
 function isControl(kind: number): boolean {

@@ -5,6 +5,7 @@ import { setTimeOrigin } from './guest/clock.ts';
 import { closeErrors, installGlobals } from './guest/globals.ts';
 import { reportUncaught } from './guest/log.ts';
 import { settle, shareRoom } from './guest/operations.ts';
+import { onStream } from './guest/streams.ts';
 import { take, takeMeta } from './guest/outbox.ts';
 import { seedRandom } from './guest/random.ts';
 import { announce, copyOfWindow, receive, shared, takeBytes } from './guest/shared.ts';
@@ -35,6 +36,7 @@ export const guest: Guest = {
   abort,
   timer: runTimer,
   settle,
+  stream: onStream,
   stray: (reason) => reportUncaught('a promise that nothing handles', reason),
   announce,
   receive,

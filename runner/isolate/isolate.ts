@@ -42,6 +42,8 @@ export interface WorkerSpec {
   readonly stackTraces: boolean;
   /** Values of the secrets the manifest names. Never logged. */
   readonly secrets?: Readonly<Record<string, string>>;
+  /** From this length on the body of an answer is fetched, where whoever waits can; default: 64 KiB. */
+  readonly directBytes?: number;
   readonly state?: Manifest['state'];
   readonly logLevel?: Manifest['logLevel'];
   readonly idleTimeoutS?: number;
@@ -53,6 +55,8 @@ export interface WorkerSpec {
 export interface WorkerOperation {
   readonly operationId: string;
   readonly handler: string;
+  /** Its func reads the body piece by piece. */
+  readonly isDirect?: boolean;
   /** For providers of the bundle. */
   readonly method?: string;
   /** Template: `/orders/{id}`. */
@@ -73,6 +77,11 @@ export interface WorkerEvents {
   onOperation(request: GuestOperation, signal: AbortSignal): Promise<GuestResult>;
   /** What V8 made of `source`, to be given to the next worker of the revision. Comes from a stranger: for the same revision only. */
   onCodeCache?(cache: Buffer): void;
+  /**
+   * A part of the body of an answer, or credit for one of a call (`FrameKind.stream…`). The payload begins with the id of
+   * the call; it comes from a stranger. A receiver that throws gets the worker killed.
+   */
+  onStream?(kind: number, payload: Buffer): void;
   /** The worker is gone, once, for whatever reason; calls it still held will never be answered by it. Not told of one whose `start` rejects. */
   onExit(exit: WorkerExit): void;
 }
@@ -125,6 +134,8 @@ export interface Worker extends Closable {
    * The buffer must not change afterwards.
    */
   send(tag: number, envelope: Buffer, clockOffsetMs: number): void;
+  /** A part of the body of a call that came with `CallFlag.direct`, or credit for that of an answer. Unknown calls are ignored. */
+  stream(kind: number, callId: Buffer, data?: Buffer): void;
   /** Aborts `context.signal` of these calls (16-byte ids, back to back); unknown ids are ignored. The calls still answer. */
   cancel(ids: Buffer): void;
   /** Settles when the guest's event loop answers; rejects when the worker exits first. */

@@ -2,7 +2,7 @@ import { randomFillSync } from 'node:crypto';
 import { newId } from '../../core/id.ts';
 import { within } from '../../core/lifecycle.ts';
 import type { Log } from '../../core/log.ts';
-import { type LoadSpec, SEED_BYTES } from './bridge.ts';
+import { type LoadSpec, SEED_BYTES, STREAM_FRAME_BYTES } from './bridge.ts';
 import { FrameKind } from './channel.ts';
 import { gone, type WorkerChild } from './child.ts';
 import type { Worker, WorkerEvents, WorkerExit, WorkerSpec } from './isolate.ts';
@@ -69,6 +69,10 @@ export class ProcessWorker implements Worker {
     head.writeUInt32BE(tag, 0);
     head.writeDoubleBE(clockOffsetMs, 4);
     this.#child.channel.send(FrameKind.calls, head, envelope);
+  }
+
+  stream(kind: number, callId: Buffer, data = EMPTY): void {
+    this.#child.channel.send(kind, callId, data);
   }
 
   cancel(ids: Buffer): void {
@@ -140,6 +144,11 @@ export class ProcessWorker implements Worker {
         return this.#operations.abandon(payload);
       case FrameKind.log:
         return this.#workerLog.write(payload);
+      case FrameKind.streamData:
+      case FrameKind.streamCredit:
+      case FrameKind.streamEnd:
+      case FrameKind.streamReset:
+        return this.#options.events.onStream?.(kind, payload);
       case FrameKind.pong:
         return this.#pings.shift()?.resolve();
       case FrameKind.ready:
@@ -171,7 +180,7 @@ export class ProcessWorker implements Worker {
 /** See `FrameKind.load`: a seed of the guest's random generator, the spec, the code cache, the bundle. */
 function loadFrame(spec: WorkerSpec): Buffer[] {
   const { bundle, revision, operations, config, services, secrets = {}, stackTraces, logLevel, state = 'kept' } = spec;
-  const { codeCache = EMPTY } = spec;
+  const { codeCache = EMPTY, directBytes = STREAM_FRAME_BYTES } = spec;
   const loadSpec: LoadSpec = {
     bundle,
     revision,
@@ -182,6 +191,7 @@ function loadFrame(spec: WorkerSpec): Buffer[] {
     stackTraces,
     logLevel,
     state,
+    directBytes,
     codeCacheBytes: codeCache.length,
   };
   const json = Buffer.from(JSON.stringify(loadSpec));

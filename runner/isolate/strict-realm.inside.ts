@@ -172,7 +172,7 @@ export class Realm {
       };
     };
     const evaluate = enter('evaluate');
-    const names = ['setup', 'init', 'destroy', 'enter', 'abort', 'timer', 'settle'];
+    const names = ['setup', 'init', 'destroy', 'enter', 'abort', 'timer', 'settle', 'stream'];
     const plain = ['announce', 'receive', 'take', 'takeMeta', 'takeBytes'];
     const functions = Object.fromEntries([...names, ...plain].map((name) => [name, enter(name)]));
     return {

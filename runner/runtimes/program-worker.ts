@@ -1,7 +1,9 @@
 import type { TimerWheel, WheelEntry } from '../../core/deadline.ts';
 import { ERRORS, type ErrorCode, FuncatronError } from '../../core/errors.ts';
 import { formatId, newId } from '../../core/id.ts';
+import { encodeLength } from '../../core/wire/direct.ts';
 import {
+  CallFlag,
   type CallMeta,
   encodeReplies,
   Envelope,
@@ -9,7 +11,8 @@ import {
   ReplyFlag,
   type ReplyRecord,
 } from '../../core/wire/envelope.ts';
-import { REPLY_BYTES } from '../isolate/bridge.ts';
+import { FETCHED_BYTES, REPLY_BYTES, STREAM_FRAME_BYTES } from '../isolate/bridge.ts';
+import { Streams } from '../isolate/host/streams.ts';
 import type { Worker, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
 import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
 
@@ -19,6 +22,7 @@ interface Entry extends WheelEntry {
   readonly tag: number;
   readonly id: Buffer;
   readonly call: ProgramCall;
+  readonly canFetch: boolean;
   readonly startedMs: number;
 }
 
@@ -32,6 +36,7 @@ export class ProgramWorker implements Worker {
   readonly #events: WorkerEvents;
   readonly #driver: Driver;
   readonly #wheel: TimerWheel;
+  readonly #streams: Streams;
   /** By the id of the call, in hex. */
   readonly #entries = new Map<string, Entry>();
   #isGone = false;
@@ -42,6 +47,12 @@ export class ProgramWorker implements Worker {
     this.#events = events;
     this.#driver = driver;
     this.#wheel = wheel;
+    this.#streams = new Streams({
+      send: (kind, ...parts) => events.onStream?.(kind, Buffer.concat(parts)),
+      // No guest has a part in it.
+      onWork: () => undefined,
+      onIdle: () => undefined,
+    });
     void driver.ended.then((exit) => {
       this.#isGone = true;
       for (const entry of this.#entries.values()) wheel.remove(entry);
@@ -66,8 +77,13 @@ export class ProgramWorker implements Worker {
       const id = envelope.id(index);
       if (deadline <= now)
         this.#fail(tag, id, 'TIMEOUT', 'the deadline had passed before the program was given the call');
-      else void this.#run(tag, envelope, index, deadline);
+      else if ((envelope.callFlags(index) & CallFlag.direct) !== 0) this.#collect(tag, envelope, index, deadline);
+      else void this.#run(tag, envelope, index, deadline, envelope.body(index));
     }
+  }
+
+  stream(kind: number, callId: Buffer, data = EMPTY): void {
+    this.#streams.receive(kind, Buffer.concat([callId, data]));
   }
 
   cancel(ids: Buffer): void {
@@ -90,19 +106,43 @@ export class ProgramWorker implements Worker {
     this.#driver.kill('it was killed');
   }
 
-  async #run(tag: number, envelope: Envelope, index: number, deadline: number): Promise<void> {
+  /** Runs a call when its body is here. */
+  #collect(tag: number, envelope: Envelope, index: number, deadline: number): void {
+    const id = envelope.id(index);
+    const entry = { tick: 0, expire: () => end('TIMEOUT', 'the body did not come before the deadline') };
+    let isOver = false;
+    const end = (code: ErrorCode, message: string): void => {
+      if (isOver) return;
+      isOver = true;
+      this.#wheel.remove(entry);
+      this.#fail(tag, id, code, message);
+    };
+    this.#wheel.add(entry, deadline - Date.now());
+    this.#streams.collect(id, {
+      onWhole: (body) => {
+        if (isOver) return;
+        isOver = true;
+        this.#wheel.remove(entry);
+        void this.#run(tag, envelope, index, deadline, body);
+      },
+      onBroken: (why) => end('FUNC_ERROR', `the body of the call broke off: ${why}`),
+    });
+  }
+
+  async #run(tag: number, envelope: Envelope, index: number, deadline: number, body: Buffer): Promise<void> {
     const id = envelope.id(index);
     const key = id.toString('hex');
     const call: ProgramCall = {
       id: formatId(id, 0),
       operationId: this.#spec.operations[envelope.operation(index)]?.operationId ?? '',
       meta: readMeta(envelope.meta(index)),
-      body: envelope.body(index),
+      body,
       deadline,
     };
     const entry: Entry = {
       tag,
       id,
+      canFetch: (envelope.callFlags(index) & CallFlag.fetches) !== 0,
       call,
       startedMs: performance.now(),
       tick: 0,
@@ -118,14 +158,20 @@ export class ProgramWorker implements Worker {
     this.#answer(entry, outcome);
   }
 
-  #answer({ tag, id, startedMs }: Entry, outcome: ProgramReply | ProgramFailure): void {
+  #answer({ tag, id, canFetch, startedMs }: Entry, outcome: ProgramReply | ProgramFailure): void {
     if ('code' in outcome) return this.#fail(tag, id, outcome.code, outcome.message);
     const { status, headers, body } = outcome;
-    if (body.length > REPLY_BYTES) {
-      return this.#fail(tag, id, 'RESPONSE_TOO_LARGE', `a reply is longer than ${REPLY_BYTES} bytes`);
+    const maxBytes = canFetch ? FETCHED_BYTES : REPLY_BYTES;
+    if (body.length > maxBytes) {
+      return this.#fail(tag, id, 'RESPONSE_TOO_LARGE', `a reply is longer than ${maxBytes} bytes`);
     }
     const funcUs = Math.round((performance.now() - startedMs) * 1000);
     const meta = JSON.stringify({ headers });
+    if (canFetch && body.length > (this.#spec.directBytes ?? STREAM_FRAME_BYTES)) {
+      this.#streams.sendBytes(id, body);
+      const length = encodeLength(body.length);
+      return this.#reply(tag, { id, status, flags: ReplyFlag.direct, waitUs: 0, funcUs, meta, body: length });
+    }
     this.#reply(tag, { id, status, flags: 0, waitUs: 0, funcUs, meta, body });
   }
 
@@ -162,3 +208,5 @@ function readMeta(bytes: Buffer): CallMeta {
     return {};
   }
 }
+
+const EMPTY = Buffer.alloc(0);

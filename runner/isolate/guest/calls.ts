@@ -1,18 +1,21 @@
 import { CallFlag } from '../../../core/wire/envelope.ts';
+import { Cell, FETCHED_BYTES, REPLY_BYTES } from '../bridge.ts';
 import { AbortController } from './abort.ts';
 import { operationAt } from './bundle.ts';
 import { CallLog } from './call-log.ts';
 import { CallContext, type ContextSource, type Home } from './context.ts';
 import { DOMException } from './dom-exception.ts';
 import { CallEvent, type CallSource, idText } from './event.ts';
+import { Incoming } from './incoming.ts';
 import { errorOf } from './inspect.ts';
 import { reportThrown, setRunning } from './log.ts';
 import { codeOf } from './operations.ts';
 import { type Finished, putReply } from './outbox.ts';
+import { gatherStream, sendStream } from './outgoing.ts';
 import { isThenable } from './provided-func.ts';
 import { isSuccess, toFailure, toFinished } from './reply.ts';
 import type { Scope } from './scope.ts';
-import { received } from './shared.ts';
+import { cells, received } from './shared.ts';
 
 /** How the bundle's funcs are called. */
 
@@ -30,6 +33,7 @@ class Call implements CallSource, ContextSource {
   controller: AbortController | undefined;
   log: CallLog | undefined;
   scope: Scope | undefined;
+  incoming: Incoming | undefined;
   isEnded = false;
   readonly #id0: number;
   readonly #id1: number;
@@ -67,6 +71,7 @@ class Call implements CallSource, ContextSource {
     this.controller = undefined;
     this.log = undefined;
     this.scope = undefined;
+    this.incoming = undefined;
   }
 
   get isAborted(): boolean {
@@ -102,6 +107,8 @@ export function enter(
   const { operationId, handler, home } = operation;
   const call = new Call(slot, operationId, home, flags, attempt, id0, id1, id2, id3, deadline, meta, text, bytes);
   if ((flags & CallFlag.log) !== 0) call.log = new CallLog(meta);
+  const stream = cells[Cell.stream] ?? 0;
+  if (stream !== 0) call.incoming = new Incoming(stream);
   inFlight[slot] = call;
   setRunning(call);
   try {
@@ -128,7 +135,34 @@ async function settle(call: Call, result: PromiseLike<unknown>): Promise<void> {
 
 /** The func has returned. 1 when its answer is there, 0 when that waits for a commit: what `enter` returns. */
 function finish(call: Call, value: unknown): number {
-  return end(call, toFinished(call.slot, call.operationId, value));
+  const canFetch = (call.flags & CallFlag.fetches) !== 0;
+  const answer = toFinished(call.slot, call.operationId, value, canFetch ? FETCHED_BYTES : REPLY_BYTES);
+  if (answer.body === undefined || canFetch) return end(call, answer);
+  void gather(call, answer, answer.body);
+  return 0;
+}
+
+/** Whoever waits for this call takes its body in one piece. */
+async function gather(call: Call, answer: Finished, body: AsyncIterable<unknown>): Promise<void> {
+  const { slot, operationId } = call;
+  try {
+    const bytes = await gatherStream(body, REPLY_BYTES);
+    if (bytes !== undefined) end(call, { ...answer, body: undefined, bytes });
+    else end(call, toFailure(slot, 'RESPONSE_TOO_LARGE', `func ${operationId} made more than ${REPLY_BYTES} bytes`));
+  } catch (thrown) {
+    fail(call, thrown);
+  }
+}
+
+/** Hands the answer over. Its body begins to be made now: before, it could still have become another answer. */
+function put(call: Call, answer: Finished): void {
+  inFlight[call.slot] = undefined;
+  const whole = call.log?.addTo(answer) ?? answer;
+  if (whole.body === undefined) return putReply(whole);
+  const stream = sendStream(whole.body, (thrown) =>
+    reportThrown(`the body that func ${call.operationId} answered with threw`, thrown, call),
+  );
+  putReply({ ...whole, body: undefined, stream });
 }
 
 /** The func threw. */
@@ -149,8 +183,7 @@ function end(call: Call, answer: Finished): number {
     void release(call, call.scope, answer);
     return 0;
   }
-  inFlight[call.slot] = undefined;
-  putReply(call.log?.addTo(answer) ?? answer);
+  put(call, answer);
   return 1;
 }
 
@@ -167,8 +200,7 @@ async function release(call: Call, scope: Scope, answer: Finished): Promise<void
     const message = `what func ${operationId} did could not be committed, and was rolled back`;
     if (isSuccess(answer)) given = toFailure(slot, 'COMMIT_FAILED', message);
   }
-  inFlight[slot] = undefined;
-  putReply(call.log?.addTo(given) ?? given);
+  put(call, given);
 }
 
 /** See `Guest.abort`. What the call has taken is undone at once: its func may never end. */

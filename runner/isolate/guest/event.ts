@@ -75,19 +75,27 @@ export class CallEvent {
   }
   get body(): unknown {
     if (!this.#isParsed) {
-      this.#body = parseBody(this.#call, this.contentType);
+      this.#body = this.#call.incoming === undefined ? parseBody(this.#call, this.contentType) : undefined;
       this.#isParsed = true;
     }
     return this.#body;
   }
   bytes(): Uint8Array {
-    return bodyBytes(this.#call);
+    return bodyBytes(this.#whole);
   }
   text(): string {
-    return bodyText(this.#call);
+    return bodyText(this.#whole);
   }
   json(): unknown {
-    return parse(bodyText(this.#call));
+    return parse(bodyText(this.#whole));
+  }
+  get #whole(): RawBody {
+    if (this.#call.incoming === undefined) return this.#call;
+    throw new TypeError('the body of a direct operation comes in pieces: read event.stream()');
+  }
+  /** The body in pieces, once; one that did not come as a stream is one piece. */
+  stream(): AsyncIterableIterator<Uint8Array> {
+    return this.#call.incoming ?? onePiece(bodyBytes(this.#call));
   }
   /** What a log or a reply shows of an event. */
   toJSON(): Record<string, unknown> {
@@ -96,12 +104,18 @@ export class CallEvent {
   }
 }
 
+async function* onePiece(bytes: Uint8Array): AsyncIterableIterator<Uint8Array> {
+  if (bytes.length > 0) yield bytes;
+}
+
 function textOf(header: unknown): string | undefined {
   return typeof header === 'string' ? header : undefined;
 }
 
 /** What an event reads from. */
 export interface CallSource extends RawBody {
+  /** Its body, where that comes in pieces. */
+  readonly incoming: AsyncIterableIterator<Uint8Array> | undefined;
   readonly id: string;
   readonly flags: number;
   readonly attempt: number;

@@ -16,6 +16,10 @@ export interface Finished {
   readonly meta: string;
   readonly text: string;
   readonly bytes: Uint8Array | undefined;
+  /** The body is made piece by piece: whoever ends the call begins to send it. */
+  readonly body?: AsyncIterable<unknown> | undefined;
+  /** The number of a body that is on its way. */
+  readonly stream?: number;
 }
 
 /** Anything else. */
@@ -105,6 +109,7 @@ export function take(): string | undefined {
     cells[Cell.flags] = reply.flags;
     meta = reply.meta;
     cells[Cell.meta] = meta === '' ? 0 : 1;
+    cells[Cell.stream] = reply.stream ?? 0;
     offer(reply.bytes);
     return reply.text;
   }

@@ -1,7 +1,8 @@
 import { CONNECTION_HEADERS } from '../../../core/wire/connection-headers.ts';
 import { ReplyFlag } from '../../../core/wire/envelope.ts';
-import { type Failure, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
+import { type Failure, FAILURES, FETCHED_BYTES, Out, REPLY_BYTES } from '../bridge.ts';
 import { copyOf, viewOf } from './bytes.ts';
+import { isStream } from './outgoing.ts';
 import type { Finished } from './outbox.ts';
 
 /** What a func returned, as a reply. */
@@ -23,10 +24,13 @@ class Refusal {
   }
 }
 
-/** The answer to a call whose func returned `value`. */
-export function toFinished(slot: number, operationId: string, value: unknown): Finished {
+/** The answer to a call whose func returned `value`; a body may be as long as `maxBytes`. */
+export function toFinished(slot: number, operationId: string, value: unknown, maxBytes = REPLY_BYTES): Finished {
   try {
-    return toReply(slot, value);
+    const finished = toReply(slot, value);
+    const length = finished.bytes?.length ?? finished.text.length;
+    if (length <= maxBytes) return finished;
+    return toFailure(slot, 'RESPONSE_TOO_LARGE', `func ${operationId} returned more than ${maxBytes} bytes`);
   } catch (thrown) {
     if (thrown instanceof Refusal) return toFailure(slot, thrown.failure, `func ${operationId} ${thrown.message}`);
     return toFailure(slot, 'INVALID_RESPONSE', `func ${operationId} returned something that cannot be read`);
@@ -54,6 +58,7 @@ function toReply(slot: number, value: unknown): Finished {
   if (typeof value === 'string') return make(slot, 200, 0, TEXT_META, value, undefined);
   const view = viewOf(value);
   if (view !== undefined) return make(slot, 200, 0, BYTES_META, '', view);
+  if (isStream(value)) return { ...make(slot, 200, 0, BYTES_META, '', undefined), body: value };
   return make(slot, 200, ReplyFlag.json, '', toJson(value), undefined);
 }
 
@@ -73,6 +78,7 @@ function toExact(slot: number, status: unknown, body: unknown, given: unknown): 
   const view = viewOf(body);
   if (view !== undefined) return make(slot, status, 0, metaOf(headers, BYTES_TYPE), '', view);
   if (typeof body === 'string') return make(slot, status, 0, metaOf(headers, TEXT_TYPE), body, undefined);
+  if (isStream(body)) return { ...make(slot, status, 0, metaOf(headers, BYTES_TYPE), '', undefined), body };
   const text = toJson(body);
   if (Object.keys(headers).length === 0) return make(slot, status, ReplyFlag.json, '', text, undefined);
   return make(slot, status, 0, metaOf(headers, JSON_TYPE), text, undefined);
@@ -87,7 +93,8 @@ function make(
   view: Uint8Array | undefined,
 ): Finished {
   const length = view === undefined ? text.length : view.length;
-  if (length > REPLY_BYTES) throw new Refusal('RESPONSE_TOO_LARGE', `returned more than ${REPLY_BYTES} bytes`);
+  // Before it is copied.
+  if (length > FETCHED_BYTES) throw new Refusal('RESPONSE_TOO_LARGE', `returned more than ${FETCHED_BYTES} bytes`);
   return { out: Out.reply, slot, status, flags, meta, text, bytes: view === undefined ? undefined : copyOf(view) };
 }
 

@@ -1,11 +1,20 @@
 import type { Script } from 'node:vm';
-import { Cell, CODE_CACHE_BYTES, type LoadSpec, Out, SEED_BYTES, type StartFailure } from '../bridge.ts';
+import {
+  Cell,
+  CODE_CACHE_BYTES,
+  type LoadSpec,
+  Out,
+  SEED_BYTES,
+  type StartFailure,
+  STREAM_FRAME_BYTES,
+} from '../bridge.ts';
 import { FrameKind } from '../channel.ts';
 import { Calls } from './calls.ts';
 import { LogLines } from './log-lines.ts';
 import { Operations } from './operations.ts';
 import type { Realm } from './realm.ts';
 import { Realms } from './realms.ts';
+import { Streams } from './streams.ts';
 
 /** Timers run in one turn before frames are read again. */
 const TIMERS_PER_TURN = 500;
@@ -36,7 +45,11 @@ export class BundleHost {
   readonly #realms: Realms;
   readonly #calls: Calls;
   readonly #operations: Operations;
+  readonly #streams: Streams;
   readonly #log: LogLines;
+  #spec: LoadSpec | undefined;
+  /** Their calls are answered, but for bodies that are on their way. */
+  readonly #finishing = new Set<Realm>();
   #touched: Realm[] = [];
   #isTurnScheduled = false;
   #isReady = false;
@@ -57,8 +70,12 @@ export class BundleHost {
       waiting: () => this.#calls.waiting,
       onFailure: (realm, failure) => this.#startFailed(realm, failure),
     });
+    this.#streams = new Streams({ send, onWork, onIdle: (realm) => this.#finished(realm) });
     this.#calls = new Calls({
       realms: this.#realms,
+      streams: this.#streams,
+      isStreaming: (operation) => this.#spec?.operations[operation]?.isDirect === true,
+      directBytes: () => this.#spec?.directBytes ?? STREAM_FRAME_BYTES,
       send(tag, envelope) {
         const head = Buffer.allocUnsafe(4);
         head.writeUInt32BE(tag);
@@ -66,7 +83,8 @@ export class BundleHost {
       },
       onWork,
       onAnswered: (realm) => {
-        if (this.#realms.release(realm)) this.#operations.abandonAll(realm);
+        if (this.#streams.has(realm)) this.#finishing.add(realm);
+        else this.#release(realm);
       },
       onWoken: this.#turn,
     });
@@ -88,6 +106,11 @@ export class BundleHost {
         return this.#load(payload);
       case FrameKind.close:
         return this.#close();
+      case FrameKind.streamData:
+      case FrameKind.streamCredit:
+      case FrameKind.streamEnd:
+      case FrameKind.streamReset:
+        return this.#streams.receive(kind, payload);
       default:
         throw new RangeError(`unknown kind of frame: ${kind}`);
     }
@@ -115,12 +138,22 @@ export class BundleHost {
     for (const realm of this.#realms.live) this.#touch(realm);
   }
 
+  #finished(realm: Realm): void {
+    if (this.#finishing.delete(realm)) this.#release(realm);
+  }
+
+  /** The call of a realm, and all that belongs to it, is over. */
+  #release(realm: Realm): void {
+    if (this.#realms.release(realm)) this.#operations.abandonAll(realm);
+  }
+
   #load(payload: Buffer): void {
     const specEnd = SEED_BYTES + 4 + payload.readUInt32BE(SEED_BYTES);
     const spec = JSON.parse(payload.toString('utf8', SEED_BYTES + 4, specEnd)) as LoadSpec;
     const sourceAt = specEnd + (spec.codeCacheBytes ?? 0);
     const codeCache = sourceAt > specEnd ? payload.subarray(specEnd, sourceAt) : undefined;
     const source = payload.toString('utf8', sourceAt);
+    this.#spec = spec;
     const failure = this.#realms.load(new Uint8Array(payload.subarray(0, SEED_BYTES)), spec, source, codeCache);
     if (failure !== undefined) this.#options.send(FrameKind.failed, Buffer.from(failure));
   }
@@ -160,6 +193,7 @@ export class BundleHost {
     }
     this.#operations.flush();
     this.#calls.flush();
+    this.#streams.flush();
     this.#log.flush();
     this.#options.flush?.();
     this.#armTimer();
@@ -183,6 +217,12 @@ export class BundleHost {
           break;
         case Out.opCancel:
           this.#operations.abandon(realm, cells[Cell.id] ?? 0);
+          break;
+        case Out.streamData:
+        case Out.streamEnd:
+        case Out.streamReset:
+        case Out.streamCredit:
+          this.#streams.take(realm, cells[Cell.out] ?? 0, cells[Cell.id] ?? 0, text);
           break;
         case Out.started:
           this.#started(realm, text);

@@ -9,9 +9,11 @@ import {
   ReplyFlag,
   type ReplyRecord,
 } from '../../../core/wire/envelope.ts';
+import { encodeLength } from '../../../core/wire/direct.ts';
 import { Cell, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
 import type { Realm } from './realm.ts';
 import type { Realms } from './realms.ts';
+import type { Streams } from './streams.ts';
 import { readBytes, writeBytes } from './window.ts';
 
 /** A call that is in the guest. */
@@ -20,6 +22,8 @@ interface Entry {
   realm: Realm | undefined;
   readonly tag: number;
   readonly id: Buffer;
+  /** Of the call: `CallFlag`. */
+  readonly flags: number;
   readonly receivedMs: number;
   enteredMs: number;
   /** When its func had returned, for a call that did not wait; else 0. */
@@ -35,10 +39,16 @@ interface Waiting {
   readonly entry: Entry;
   readonly envelope: Envelope;
   readonly index: number;
+  readonly body: Buffer;
 }
 
 export interface CallsOptions {
   readonly realms: Pick<Realms, 'take' | 'giveBack' | 'makeSoon'>;
+  readonly streams: Streams;
+  /** Whether the func of an operation reads its body piece by piece. */
+  isStreaming(operation: number): boolean;
+  /** See `LoadSpec.directBytes`. */
+  directBytes(): number;
   /** Sends a frame of replies. */
   send(tag: number, envelope: Buffer): void;
   /** A guest is about to be entered, and has work afterwards. */
@@ -97,7 +107,7 @@ export class Calls {
       const next = this.#next();
       // Nobody waits any more: the realm stays for the next one, as clean as it is.
       if (next === undefined) return this.#options.realms.giveBack(realm);
-      this.#enter(next.slot, next.entry, next.envelope, next.index, realm);
+      this.#enter(next, realm);
     }
   }
 
@@ -116,11 +126,13 @@ export class Calls {
 
   #accept(tag: number, envelope: Envelope, index: number, deadline: number, receivedMs: number): void {
     const id = envelope.id(index);
+    const flags = envelope.callFlags(index);
     const slot = this.#free.pop() ?? this.#entries.length;
     const entry: Entry = {
       realm: undefined,
       tag,
       id,
+      flags,
       receivedMs,
       enteredMs: 0,
       leftMs: 0,
@@ -129,25 +141,46 @@ export class Calls {
     };
     this.#entries[slot] = entry;
     this.#wakeBy(deadline);
-    const realm = this.#line.length > 0 ? undefined : this.#options.realms.take();
-    if (realm === undefined) {
-      this.#line.push({ slot, entry, envelope, index });
-      this.#options.realms.makeSoon();
-    } else {
-      this.#enter(slot, entry, envelope, index, realm);
-    }
+    const isCollected = (flags & CallFlag.direct) !== 0 && !this.#options.isStreaming(envelope.operation(index));
+    const call = { slot, entry, envelope, index, body: envelope.body(index) };
+    if (isCollected) this.#collect(call);
+    else this.#offer(call);
     if (this.#cancelled.size > 0 && this.#cancelled.delete(id.toString('hex'))) this.#abort(slot, 0);
   }
 
-  #enter(slot: number, entry: Entry, envelope: Envelope, index: number, realm: Realm): void {
-    const { guest } = realm;
-    const { id } = entry;
-    const flags = envelope.callFlags(index);
+  /** A realm for the call, or a place in the line. */
+  #offer(call: Waiting): void {
+    const realm = this.#line.length > 0 ? undefined : this.#options.realms.take();
+    if (realm !== undefined) return this.#enter(call, realm);
+    this.#line.push(call);
+    this.#options.realms.makeSoon();
+  }
+
+  /** Its body is on its way here. */
+  #collect(call: Waiting): void {
+    const { slot, entry } = call;
+    this.#options.streams.collect(entry.id, {
+      onWhole: (body) => {
+        if (this.#entries[slot] === entry) this.#offer({ ...call, body });
+        this.#options.onWoken();
+      },
+      onBroken: (why) => {
+        if (this.#entries[slot] === entry) this.#fail(slot, 'FUNC_ERROR', `the body of the call broke off: ${why}`);
+        this.#options.onWoken();
+      },
+    });
+  }
+
+  #enter({ slot, entry, envelope, index, body }: Waiting, realm: Realm): void {
+    const { guest, cells } = realm;
+    const { id, flags } = entry;
+    const isStreaming = (flags & CallFlag.direct) !== 0 && this.#options.isStreaming(envelope.operation(index));
     entry.realm = realm;
     entry.enteredMs = performance.now();
     this.#options.onWork(realm);
     try {
-      const text = passBody(realm, envelope, index, flags);
+      cells[Cell.stream] = isStreaming ? this.#options.streams.open(id, realm) : 0;
+      const text = passBody(realm, body, flags);
       const isDone = guest.enter(
         slot,
         envelope.operation(index),
@@ -180,14 +213,25 @@ export class Calls {
       this.#put(slot, entry, ERRORS[code].status, ReplyFlag.failed, '', text);
       return;
     }
-    const body = readBytes(realm) ?? text;
-    const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
-    if (length > REPLY_BYTES) {
-      this.#fail(slot, 'RESPONSE_TOO_LARGE', `a reply of ${length} bytes is longer than ${REPLY_BYTES}`);
-      return;
-    }
+    const { id, flags: callFlags } = entry;
+    const status = cells[Cell.status] ?? 500;
+    const flags = cells[Cell.flags] ?? 0;
+    const stream = cells[Cell.stream] ?? 0;
     const meta = cells[Cell.meta] === 1 ? guest.takeMeta() : '';
-    this.#put(slot, entry, cells[Cell.status] ?? 500, cells[Cell.flags] ?? 0, meta, body);
+    const body = readBytes(realm) ?? text;
+    if (stream !== 0) {
+      this.#options.streams.sendFrom(id, realm, stream);
+      return this.#put(slot, entry, status, flags | ReplyFlag.direct, meta, encodeLength(undefined));
+    }
+    const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+    if ((callFlags & CallFlag.fetches) !== 0 && length > this.#options.directBytes()) {
+      this.#options.streams.sendBytes(id, typeof body === 'string' ? Buffer.from(body) : body);
+      return this.#put(slot, entry, status, flags | ReplyFlag.direct, meta, encodeLength(length));
+    }
+    if (length > REPLY_BYTES) {
+      return this.#fail(slot, 'RESPONSE_TOO_LARGE', `a reply of ${length} bytes is longer than ${REPLY_BYTES}`);
+    }
+    this.#put(slot, entry, status, flags, meta, body);
   }
 
   /** Tells the guest that nobody waits for these calls any more. */
@@ -302,9 +346,8 @@ export class Calls {
 }
 
 /** The body as text where it is text; else it goes through the window and the guest has it before it enters. */
-function passBody(realm: Realm, envelope: Envelope, index: number, flags: number): string | undefined {
-  if (envelope.bodyBytes(index) === 0) return undefined;
-  const body = envelope.body(index);
+function passBody(realm: Realm, body: Buffer, flags: number): string | undefined {
+  if (body.length === 0) return undefined;
   if ((flags & CallFlag.text) !== 0) {
     const text = body.toString();
     // U+FFFD stands for malformed bytes, or for itself; looking for it costs nothing in a string of one-byte characters.

@@ -1,0 +1,96 @@
+import { Out, STREAM_STEP_BYTES } from '../bridge.ts';
+import { DOMException } from './dom-exception.ts';
+import { putNote } from './outbox.ts';
+import { received } from './shared.ts';
+
+/** Bodies of calls that come in pieces, as their funcs read them. */
+
+const open = new Map<number, Incoming>();
+
+/** The body of one call. Pieces wait here until they are read; the sender is told to go on as they are. */
+export class Incoming implements AsyncIterableIterator<Uint8Array> {
+  readonly #id: number;
+  #pieces: Uint8Array[] = [];
+  #at = 0;
+  #isEnded = false;
+  #failure: Error | undefined;
+  #readBytes = 0;
+  #wake: (() => void) | undefined;
+
+  constructor(id: number) {
+    this.#id = id;
+    open.set(id, this);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    for (;;) {
+      const piece = this.#pieces[this.#at];
+      if (piece !== undefined) return { done: false, value: this.#take(piece) };
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#isEnded) return { done: true, value: undefined };
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  /** The reader wants no more: the sender is not told to go on again. */
+  return(): Promise<IteratorResult<Uint8Array, undefined>> {
+    this.#isEnded = true;
+    this.#pieces = [];
+    this.#at = 0;
+    open.delete(this.#id);
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  push(piece: Uint8Array): void {
+    this.#pieces.push(piece);
+    this.#wakeUp();
+  }
+
+  end(failure?: Error): void {
+    this.#isEnded = true;
+    this.#failure = failure;
+    open.delete(this.#id);
+    this.#wakeUp();
+  }
+
+  #take(piece: Uint8Array): Uint8Array {
+    this.#at++;
+    if (this.#at === this.#pieces.length) {
+      this.#pieces = [];
+      this.#at = 0;
+    }
+    this.#readBytes += piece.length;
+    if (this.#readBytes >= STREAM_STEP_BYTES && !this.#isEnded) {
+      putNote(Out.streamCredit, this.#id, String(this.#readBytes));
+      this.#readBytes = 0;
+    }
+    return piece;
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}
+
+/** The bytes just received are the next piece. */
+export function pushPiece(id: number): void {
+  const bytes = received();
+  if (bytes !== undefined) open.get(id)?.push(bytes);
+}
+
+export function endBody(id: number): void {
+  open.get(id)?.end();
+}
+
+/** The body will not come to its end. */
+export function breakBody(id: number, why: string): void {
+  open.get(id)?.end(new DOMException(`the body broke off: ${why}`, 'AbortError'));
+}

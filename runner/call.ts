@@ -73,6 +73,13 @@ export class HeldCall {
     return (this.batch.envelope.callFlags(this.index) & CallFlag.mayRerun) !== 0;
   }
 
+  /** It came without its body: a frontend waits to be told where that is wanted. */
+  get isOffered(): boolean {
+    return (
+      (this.batch.envelope.callFlags(this.index) & CallFlag.direct) !== 0 && this.batch.address.queue !== undefined
+    );
+  }
+
   /** Nobody waits for it any more: aborts it when it runs, drops it when it still waits. A trigger always gets its answer. */
   cancel(): void {
     if (this.state === 'running') this.worker?.isolate?.cancel(this.id);

@@ -3,6 +3,8 @@ import type { ClusterClock } from '../core/clock.ts';
 import { delay } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import { Envelope, KIND_CALLS, ReplyFlag } from '../core/wire/envelope.ts';
+import { DirectCalls } from './direct/direct-calls.ts';
+import type { DirectListener } from './direct/listener.ts';
 import { closeOne, HeldCall, type Address, type Batch, type Tally } from './call.ts';
 import type { CancelledIds } from './cancels.ts';
 import type { CallCounts } from './call-counts.ts';
@@ -20,6 +22,7 @@ export interface DispatchOptions {
   readonly broker: Broker;
   readonly queue: string;
   readonly replies: Replies;
+  readonly listener: DirectListener;
   readonly cancelled: CancelledIds;
   readonly clock: ClusterClock;
   readonly counts: CallCounts;
@@ -42,13 +45,14 @@ export class Dispatch {
   readonly #returns: Returns;
   readonly #losses: Losses;
   readonly #callLog: CallLog;
+  readonly #direct: DirectCalls;
   readonly #tally: Tally = { open: 0, deliveries: 0 };
   readonly #giveUp = new AbortController();
   #isDraining = false;
 
   constructor(options: DispatchOptions) {
     this.#options = options;
-    const { broker, queue, replies, clock, counts, log, events } = options;
+    const { broker, queue, replies, listener, clock, counts, log, events } = options;
     this.#returns = new Returns({ broker, queue, replies, clock, signal: this.#giveUp.signal });
     this.#callLog = new CallLog(counts.operations, events.onLog);
     this.#losses = new Losses({
@@ -60,6 +64,13 @@ export class Dispatch {
       memoryMb: options.host.spec.memoryMb,
       rerun: (batch, calls) => this.host.offerAgain(batch, calls),
     });
+    this.#direct = new DirectCalls({
+      listener,
+      replies,
+      clock,
+      batch: (envelope, address) => this.#batch(envelope, address),
+      onEnd: (worker) => this.host.exchanged(worker),
+    });
     this.host = new Host({
       ...options.host,
       clock,
@@ -67,6 +78,8 @@ export class Dispatch {
       events: {
         ...events,
         onReplies: (worker, tag, envelope) => this.#onReplies(worker, tag, envelope),
+        onStream: (worker, kind, payload) => this.#direct.onFrame(worker, kind, payload),
+        onOffered: (worker, call) => this.host.run(worker, this.#direct.accept(worker, call)),
         onLost: (calls, exit) =>
           this.#isDraining ? this.#losses.cutShort(calls) : this.#losses.workerDied(calls, exit),
         onStuck: (calls) => this.#losses.stuck(calls),
@@ -159,7 +172,7 @@ export class Dispatch {
 
   async #emptied(ms: number): Promise<void> {
     const end = performance.now() + ms;
-    while (this.#tally.open > 0 && performance.now() < end) await delay(10);
+    while (this.#tally.open + this.#direct.open > 0 && performance.now() < end) await delay(10);
   }
 
   #open(delivery: Delivery): Batch | undefined {
@@ -192,16 +205,18 @@ export class Dispatch {
     if (address === undefined) return;
     const envelope = new Envelope(bytes);
     const now = clock.now();
-    /** Only made when an answer comes too late: the runner has answered in its place. */
-    let inTime: number[] | undefined;
+    /** Only made when one of them does not leave with the others: it comes too late, or its body stays here. */
+    let leaving: number[] | undefined;
     for (let index = 0; index < envelope.count; index++) {
-      if (this.#answer(worker, address, envelope, index, now)) inTime?.push(index);
-      else inTime ??= Array.from({ length: index }, (_, before) => before);
+      if (this.#answer(worker, address, envelope, index, now)) leaving?.push(index);
+      else leaving ??= Array.from({ length: index }, (_, before) => before);
     }
-    if (inTime === undefined) replies.send(address, envelope);
-    else if (inTime.length > 0) replies.send(address, new Envelope(envelope.pick(inTime)));
+    if (leaving === undefined) replies.send(address, envelope);
+    else if (leaving.length > 0) replies.send(address, new Envelope(envelope.pick(leaving)));
     this.host.released(worker);
   }
+
+  /** Whether the answer leaves as it came. The runner may have answered in its place; or its body is to be fetched. */
 
   #answer(worker: HostedWorker, address: Address, envelope: Envelope, index: number, now: number): boolean {
     const call = address.calls.get(envelope.idTail(index));
@@ -211,6 +226,8 @@ export class Dispatch {
     this.#options.counts.answered(call.batch.envelope.operation(call.index), envelope.status(index));
     if ((envelope.replyFlags(index) & ReplyFlag.failed) !== 0) this.#callLog.refused(call, envelope, index);
     else if (call.deadline <= now) this.#callLog.ended(call, 'TIMEOUT', 'the func ended after its deadline');
-    return true;
+    if ((envelope.replyFlags(index) & ReplyFlag.direct) === 0 || address.queue === undefined) return true;
+    this.#direct.offer(worker, call, envelope, index);
+    return false;
   }
 }

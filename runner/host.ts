@@ -10,7 +10,9 @@ import { WaitingLine } from './waiting-line.ts';
 import { WorkerPool, type PoolEvents, type PoolOptions, type Quarantine } from './worker-pool.ts';
 
 /** What a host tells its owner. */
-export interface HostEvents extends Pick<PoolEvents, 'onLog' | 'onOperation' | 'onReplies' | 'onChange'> {
+export interface HostEvents extends Pick<PoolEvents, 'onLog' | 'onOperation' | 'onReplies' | 'onStream' | 'onChange'> {
+  /** A call has its slot, and its body is elsewhere: it is to be asked for, and `run` then. */
+  onOffered(worker: HostedWorker, call: HeldCall): void;
   /** Calls whose worker is gone: they will not be answered by it. */
   onLost(calls: readonly HeldCall[], exit: WorkerExit): void;
   /** Calls a func did not end although they were aborted. */
@@ -65,6 +67,7 @@ export class Host implements Closable {
       onLog: (line) => events.onLog(line),
       onOperation: (request, signal) => events.onOperation(request, signal),
       onReplies: (worker, tag, envelope) => events.onReplies(worker, tag, envelope),
+      onStream: (worker, kind, payload) => events.onStream(worker, kind, payload),
       onDeadline: (worker) => this.#deadlines.expired(worker),
       onReady: () => this.#fill(),
       onGone: (worker, calls, exit) => this.#onGone(worker, calls, exit),
@@ -133,8 +136,19 @@ export class Host implements Closable {
   /** Slots of `worker` became free. */
   released(worker: HostedWorker): void {
     worker.hasAnswered = true;
-    if (worker.running.size === 0) worker.idleSince = performance.now();
+    if (!worker.isBusy) worker.idleSince = performance.now();
     if (this.#waiting > 0) this.#fill();
+    this.#pool.endIfDone(worker);
+  }
+
+  /** Gives `worker` a call of its own batch, which took a slot there as another call. */
+  run(worker: HostedWorker, call: HeldCall): void {
+    this.#start(worker, call.batch, [call]);
+  }
+
+  /** A body has left, or come. */
+  exchanged(worker: HostedWorker): void {
+    if (!worker.isBusy) worker.idleSince = performance.now();
     this.#pool.endIfDone(worker);
   }
 
@@ -193,6 +207,16 @@ export class Host implements Closable {
   }
 
   #send(worker: HostedWorker, batch: Batch, calls: readonly HeldCall[]): void {
+    if (!calls.some(isOffered)) return this.#start(worker, batch, calls);
+    this.#start(
+      worker,
+      batch,
+      calls.filter((call) => !call.isOffered),
+    );
+    for (const call of calls) if (call.isOffered) this.#options.events.onOffered(worker, call);
+  }
+
+  #start(worker: HostedWorker, batch: Batch, calls: readonly HeldCall[]): void {
     const first = calls[0];
     if (first === undefined) return;
     let earliest = Infinity;
@@ -216,6 +240,10 @@ export class Host implements Closable {
     this.#deadlines.forget(worker);
     if (calls.length > 0) this.#options.events.onLost(calls, exit);
   }
+}
+
+function isOffered(call: HeldCall): boolean {
+  return call.isOffered;
 }
 
 /** Calls of one batch as an envelope: the one they came in, where they are all of it and run for the first time. */

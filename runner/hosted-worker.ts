@@ -1,5 +1,6 @@
 import type { WheelEntry } from '../core/deadline.ts';
 import type { HeldCall } from './call.ts';
+import type { Exchange } from './direct/exchange.ts';
 import type { Worker } from './isolate/isolate.ts';
 
 /**
@@ -14,6 +15,8 @@ export class HostedWorker implements WheelEntry {
   /** It has answered a call: what kills it later is that call's doing, not the bundle's. */
   hasAnswered = false;
   readonly running = new Set<HeldCall>();
+  /** Bodies on their way in or out of it, by the id of their call as latin1; those of answers take no slot. */
+  readonly exchanges = new Map<string, Exchange>();
   readonly startedAt = performance.now();
   /** `performance.now()` when its last call ended; means something only while it runs none. */
   idleSince = this.startedAt;
@@ -31,6 +34,11 @@ export class HostedWorker implements WheelEntry {
   /** Slots no call is in. */
   get free(): number {
     return this.state === 'ready' ? this.#concurrency - this.running.size : 0;
+  }
+
+  /** Whether it would be missed now. */
+  get isBusy(): boolean {
+    return this.running.size > 0 || this.exchanges.size > 0;
   }
 
   /** Calls here whose funcs wait for calls they made. */

@@ -35,7 +35,7 @@ export class IdleWatch {
     for (const worker of this.#options.workers) {
       if (worker.state !== 'ready') continue;
       ready++;
-      if (worker.running.size === 0 && !(worker.idleSince >= (longest?.idleSince ?? Infinity))) longest = worker;
+      if (!worker.isBusy && !(worker.idleSince >= (longest?.idleSince ?? Infinity))) longest = worker;
     }
     return ready > this.#options.workersMin ? longest : undefined;
   }

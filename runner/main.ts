@@ -15,6 +15,7 @@ import type { HeldRevision, RunnerReport } from '../core/wire/control.ts';
 import { Agent } from './agent.ts';
 import { loadBundle } from './bundle-cache.ts';
 import { CancelledIds, openCancelListener } from './cancels.ts';
+import { DirectListener } from './direct/listener.ts';
 import { openIdentity } from './identity.ts';
 import type { IsolateKind } from './isolate/isolate.ts';
 import { createKinds } from './isolate/kinds.ts';
@@ -74,6 +75,10 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
     log,
     held: () => new Set(agent.held.map(({ digest }) => digest)),
   };
+  const listener = stack.push(
+    'direct',
+    await DirectListener.open({ host: config.host, port: config.directPort, url: config.directUrl }),
+  );
   const policy = fetchPolicyOf(config);
   const secretsDir = config.secretsDir === '' ? join(config.dataDir, 'secrets') : config.secretsDir;
   const kinds = stack.push(
@@ -117,6 +122,8 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
     context: {
       broker,
       replies,
+      listener,
+      directBytes: config.directThresholdBytes,
       cancelled,
       budget,
       wheel,

@@ -51,6 +51,11 @@ export class Replies implements Closable {
     return address;
   }
 
+  /** Forgets an address of `add`, for which no call is held any more. */
+  remove(address: Address): void {
+    this.#byTag.delete(address.tag);
+  }
+
   ofTag(tag: number): Address | undefined {
     return this.#byTag.get(tag);
   }

@@ -10,6 +10,7 @@ import { callQueue, eventTopology } from '../core/wire/topology.ts';
 import type { LoadedBundle } from './bundle-cache.ts';
 import { CallCounts } from './call-counts.ts';
 import type { CancelledIds } from './cancels.ts';
+import type { DirectListener } from './direct/listener.ts';
 import { Dispatch } from './dispatch.ts';
 import type { WorkerEvents, WorkerSpec } from './isolate/isolate.ts';
 import type { Kinds } from './isolate/kinds.ts';
@@ -25,6 +26,9 @@ export interface RevisionContext {
   readonly broker: Broker;
   readonly kinds: Pick<Kinds, 'of'>;
   readonly replies: Replies;
+  readonly listener: DirectListener;
+  /** From this length on bodies go direct. */
+  readonly directBytes: number;
   readonly cancelled: CancelledIds;
   readonly budget: WorkerBudget;
   readonly wheel: TimerWheel;
@@ -158,7 +162,12 @@ export class Revision implements Closable {
       const { record } = bundle;
       const counts = new CallCounts(record.api.operations.map((operation) => operation.operationId));
       const services = await context.services(record.manifest);
-      const dispatch = this.#createDispatch(bundle, counts, services, workerSpecOf(bundle, services.secrets));
+      const dispatch = this.#createDispatch(
+        bundle,
+        counts,
+        services,
+        workerSpecOf(bundle, services.secrets, context.directBytes),
+      );
       this.#opened = { dispatch, record, counts, services };
       await Promise.all([dispatch.host.open(), this.#declare()]);
       this.#isUp = true;
@@ -189,7 +198,8 @@ export class Revision implements Closable {
 
   #createDispatch(bundle: LoadedBundle, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
     const { record, codeCache } = bundle;
-    const { broker, replies, cancelled, clock, kinds, slotTimeoutMs, maxPrefetch, budget, wheel } = this.#context;
+    const { broker, replies, listener, cancelled, clock, kinds, slotTimeoutMs, maxPrefetch, budget, wheel } =
+      this.#context;
     const { runtime, concurrency } = record.manifest;
     const bounds = this.#boundsOf(record);
     return new Dispatch({
@@ -199,6 +209,7 @@ export class Revision implements Closable {
       broker,
       queue: this.#queue,
       replies,
+      listener,
       cancelled,
       clock,
       counts,

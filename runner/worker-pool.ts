@@ -35,6 +35,7 @@ export interface Quarantine {
 /** What a pool tells its host. */
 export interface PoolEvents extends Pick<WorkerEvents, 'onLog' | 'onOperation'> {
   onReplies(worker: HostedWorker, tag: number, envelope: Buffer): void;
+  onStream(worker: HostedWorker, kind: number, payload: Buffer): void;
   /** The earliest deadline it is watched for has come. */
   onDeadline(worker: HostedWorker): void;
   /** It takes calls. */
@@ -169,7 +170,7 @@ export class WorkerPool implements Closable, Lender {
 
   /** Ends a retiring worker that has no more calls. */
   endIfDone(worker: HostedWorker): void {
-    if (worker.state !== 'retiring' || worker.running.size > 0) return;
+    if (worker.state !== 'retiring' || worker.isBusy) return;
     worker.isolate?.close().catch((error: unknown) => {
       this.#options.log.warn({ err: error }, 'a retired worker did not close');
     });
@@ -204,6 +205,7 @@ export class WorkerPool implements Closable, Lender {
       const cached = await codeCache?.read();
       worker.isolate = await kind.start(cached === undefined ? spec : { ...spec, codeCache: cached }, {
         onReplies: (tag, envelope) => events.onReplies(worker, tag, envelope),
+        onStream: (kind, payload) => events.onStream(worker, kind, payload),
         onLog: (line) => events.onLog(line),
         onOperation: (request, signal) => events.onOperation(request, signal),
         onCodeCache: (cache) => codeCache?.keep(cache),
@@ -227,6 +229,7 @@ export class WorkerPool implements Closable, Lender {
     const wasReady = worker.state === 'ready';
     const calls = [...worker.running];
     worker.running.clear();
+    for (const exchange of worker.exchanges.values()) exchange.onWorkerGone();
     this.#forget(worker);
     if (exit.reason !== 'closed' && wasReady && !this.#stop.signal.aborted) {
       this.#options.log.warn({ reason: exit.reason, detail: exit.detail, calls: calls.length }, 'worker died');

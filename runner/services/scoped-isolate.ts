@@ -56,6 +56,9 @@ class ScopedWorker implements Worker {
   send(tag: number, envelope: Buffer, clockOffsetMs: number): void {
     this.#worker.send(tag, envelope, clockOffsetMs);
   }
+  stream(kind: number, callId: Buffer, data?: Buffer): void {
+    this.#worker.stream(kind, callId, data);
+  }
   cancel(ids: Buffer): void {
     this.#scopes.cancelled(ids);
     this.#worker.cancel(ids);

@@ -94,6 +94,10 @@ export class StubWorker implements Worker {
     if (this.exit === undefined) this.events.onReplies(tag, encodeReplies(records));
   }
 
+  stream(): void {
+    // Its funcs take calls whole.
+  }
+
   cancel(ids: Buffer): void {
     for (let at = 0; at < ids.length; at += 16) this.cancelled.push(formatId(ids, at));
   }

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ErrorCode, ErrorData } from '../core/errors.ts';
 import { formatId } from '../core/id.ts';
 import { CALL_CONTENT_TYPE, renderCall } from './call-log.ts';
-import { addProblem, headersByName, writeProblem, writeReply, type HeaderList } from './reply.ts';
+import { addProblem, beginReply, headersByName, writeProblem, writeReply, type HeaderList } from './reply.ts';
 import { serverTiming } from './server-timing.ts';
 
 /** The one answer to a request: which call it was and where the time went, whatever else it says. */
@@ -38,6 +38,12 @@ export class Answer {
     if (this.#hasLog) return this.#replyWithLog(status, headers, body, funcUs, log);
     this.#addOwnHeaders(headers, funcUs);
     writeReply(this.#req, this.#res, status, headers, body);
+  }
+
+  /** What a func answered, but for its body, which follows: `bytes` of it, where that is known. */
+  begin(status: number, headers: HeaderList, bytes: number | undefined, funcUs: number): void {
+    this.#addOwnHeaders(headers, funcUs);
+    beginReply(this.#res, status, headers, bytes);
   }
 
   fail(code: ErrorCode, message: string, data: ErrorData, funcUs: number): void {

@@ -46,6 +46,13 @@ export function readBody(req: IncomingMessage, maxBytes: number, reader: BodyRea
   req.on('end', onEnd);
 }
 
+/** Throws away a body that nobody reads, as far as that is worth it. */
+export function discardBody(req: IncomingMessage): void {
+  const reader = { onBody() {}, onBodyBytes: () => false, onBodyTooLarge() {} };
+  (req as ReadingRequest)[READING] = { reader, maxBytes: 0, chunks: [], bytes: 0, isRefused: true };
+  req.on('data', onData);
+}
+
 function onData(this: ReadingRequest, chunk: Buffer): void {
   const reading = this[READING];
   if (reading === undefined) return;

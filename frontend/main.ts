@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -7,12 +6,14 @@ import type { Broker } from '../core/broker/broker.ts';
 import { openRpc } from '../core/broker/rpc.ts';
 import { ClusterClock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
+import { TimerWheel } from '../core/deadline.ts';
 import { newId } from '../core/id.ts';
 import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import { memberReport, openMembership } from '../core/membership.ts';
 import { createMetrics } from '../core/metrics.ts';
 import type { Store } from '../core/store/store.ts';
+import { urlOf } from '../core/url.ts';
 import type { FrontendReport } from '../core/wire/control.ts';
 import { Admission, WaitingRoom } from './admission.ts';
 import { createCallMetrics, createRpcMetrics } from './call-metrics.ts';
@@ -23,6 +24,7 @@ import { createRecords } from './records.ts';
 import { Routes } from './routes.ts';
 import { createFrontendServer } from './server.ts';
 import { UnreadAnswers } from './unread-answers.ts';
+import { createTransferAgent } from './transfer.ts';
 import { ValidatorCache } from './validators.ts';
 
 export interface FrontendOptions {
@@ -73,6 +75,14 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
       },
     }),
   );
+  const transferAgent = createTransferAgent();
+  const deadlines = new TimerWheel(100);
+  stack.push('transfers', {
+    close() {
+      transferAgent.destroy();
+      return Promise.resolve(deadlines.close());
+    },
+  });
   const state = { isDraining: false };
   const context: PipelineContext = {
     routes,
@@ -85,7 +95,10 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
     validators: new ValidatorCache(),
     metrics: createCallMetrics(metrics),
     log,
-    maxBodyBytes: config.maxQueueBodyBytes,
+    maxBodyBytes: config.maxBodyBytes,
+    directBytes: config.directThresholdBytes,
+    transferAgent,
+    deadlines,
     callTimeoutMs: config.callTimeoutMs,
     noRunnerMs: config.noRunnerMs,
     get isDraining() {
@@ -170,9 +183,4 @@ async function drain(server: Server, drainMs: number): Promise<void> {
   const timer = setTimeout(() => server.closeAllConnections(), drainMs);
   await closed;
   clearTimeout(timer);
-}
-
-function urlOf(host: string, port: number): string {
-  const name = host === '0.0.0.0' || host === '::' ? hostname() : host;
-  return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
 }

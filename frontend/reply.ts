@@ -45,15 +45,20 @@ export function readReply(envelope: Envelope, index: number): FuncReply | Runner
   const flags = envelope.replyFlags(index);
   const body = envelope.body(index);
   if ((flags & ReplyFlag.failed) !== 0) return readFailure(body);
+  return { kind: 'answered', ...readHead(envelope, index), body };
+}
+
+/** Status and headers of an answer, and the lines of its call where they were asked for. */
+export function readHead(envelope: Envelope, index: number): Pick<FuncReply, 'status' | 'headers' | 'log'> {
   const headers: HeaderList = [];
-  if ((flags & ReplyFlag.json) !== 0) headers.push('content-type', 'application/json');
+  const status = envelope.status(index);
+  if ((envelope.replyFlags(index) & ReplyFlag.json) !== 0) headers.push('content-type', 'application/json');
   else if (envelope.metaBytes(index) > 0) {
     const { headers: own, log } = JSON.parse(envelope.meta(index).toString()) as ReplyMeta;
     addReplyHeaders(headers, own);
-    if (log !== undefined)
-      return { kind: 'answered', status: envelope.status(index), headers, body: envelope.body(index), log };
+    if (log !== undefined) return { status, headers, log };
   }
-  return { kind: 'answered', status: envelope.status(index), headers, body };
+  return { status, headers };
 }
 
 function readFailure(body: Buffer): RunnerFailure {
@@ -104,6 +109,15 @@ export function writeReply(
   if (!hasBody || req.method === 'HEAD') res.end();
   else if (typeof body === 'string' || body.length > MAX_JOINED_BYTES) res.end(body);
   else res.end(body.toString('latin1'), 'latin1');
+}
+
+/** Writes the head of an answer whose body comes later. @throws as `writeReply` does */
+export function beginReply(res: ServerResponse, status: number, headers: HeaderList, bytes: number | undefined): void {
+  if (status < 200 || status > 599) throw new RangeError(`${status} is not the status of an answer`);
+  if (bytes !== undefined) headers.push('content-length', String(bytes));
+  res.writeHead(status, headers);
+  // Who waits for the first event of a stream sees that it has begun.
+  res.flushHeaders();
 }
 
 /** Writes an error as RFC 9457 says, with `Retry-After` and `Allow` where the error carries them. */

@@ -1,4 +1,5 @@
-import { createRouter, type Router } from '../core/openapi/router.ts';
+import type { ErrorCode, ErrorData } from '../core/errors.ts';
+import { createRouter, type Match, type Router } from '../core/openapi/router.ts';
 import { parseTemplate, templateKey } from '../core/openapi/template.ts';
 import type { BundleState, Epoch } from '../core/wire/control.ts';
 import { revisionKey, type Operation, type Revision } from './revision.ts';
@@ -100,4 +101,20 @@ function renamed(from: string, to: string): Record<string, string> | undefined {
   if (from === to) return undefined;
   const names = parseTemplate(to).names;
   return Object.fromEntries(parseTemplate(from).names.map((name, index) => [name, names[index] ?? name]));
+}
+
+/** What a client is told whose request no operation answers. */
+export function refusalOf(
+  match: Exclude<Match<Route>, { kind: 'found' | 'options' }>,
+  method: string,
+  path: string,
+): { readonly code: ErrorCode; readonly message: string; readonly data: ErrorData } {
+  switch (match.kind) {
+    case 'method':
+      return { code: 'METHOD_NOT_ALLOWED', message: `${path} does not take ${method}`, data: { allow: match.allow } };
+    case 'malformed':
+      return { code: 'INVALID_REQUEST', message: `the path ${path} is malformed`, data: {} };
+    default:
+      return { code: 'NO_ROUTE', message: `no live bundle answers ${method} ${path}`, data: {} };
+  }
 }

@@ -27,7 +27,7 @@ describe('frontend as an HTTP server', () => {
 
   beforeEach(async () => {
     answer = () => ({});
-    const config = { maxQueueBodyBytes: 2_000, maxHeaderBytes: 4_096 };
+    const config = { maxBodyBytes: 2_000, maxHeaderBytes: 4_096 };
     test = await openTestFrontend({ bundles: [testBundle({ operations: OPERATIONS })], config });
     responder = await openResponder(test.broker, callQueue('orders', 'aaaaaaaaaaaa'), (call) => answer(call));
   });

@@ -1,0 +1,30 @@
+import type { Rpc } from '../core/broker/rpc.ts';
+import type { Log } from '../core/log.ts';
+import type { CallMetrics } from './call-metrics.ts';
+import type { Routes } from './routes.ts';
+import type { UnreadAnswers } from './unread-answers.ts';
+import type { ValidatorCache } from './validators.ts';
+import type { Admission, WaitingRoom } from './admission.ts';
+import type { DirectContext } from './direct.ts';
+
+/** What a call needs of its frontend. */
+export interface HttpCallContext extends DirectContext {
+  readonly routes: Routes;
+  readonly admission: Admission;
+  readonly waitingRoom: WaitingRoom;
+  readonly unread: UnreadAnswers;
+  readonly rpc: Rpc;
+  readonly clock: { now(): number };
+  readonly validators: ValidatorCache;
+  readonly metrics: CallMetrics;
+  readonly log: Log;
+  /** Of an operation that names none. */
+  readonly maxBodyBytes: number;
+  /** Longer bodies go direct. */
+  readonly directBytes: number;
+  /** For an operation that names no timeout. */
+  readonly callTimeoutMs: number;
+  readonly noRunnerMs: number;
+  /** Closing: calls that arrive now are refused, and connections end with their answer. */
+  readonly isDraining: boolean;
+}

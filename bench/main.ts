@@ -10,6 +10,7 @@ import { writeProfiles } from './profile.ts';
 import { bundles } from './sections/bundles.ts';
 import { coldStart } from './sections/cold-start.ts';
 import { deploy } from './sections/deploy.ts';
+import { direct } from './sections/direct.ts';
 import { hotPath } from './sections/hot-path.ts';
 import { httpRuntime } from './sections/http-runtime.ts';
 import { isolate } from './sections/isolate.ts';
@@ -24,6 +25,7 @@ const SECTIONS: Readonly<Record<string, Section>> = {
   single,
   bundles,
   'scale-out': scaleOut,
+  direct,
   'http-runtime': httpRuntime,
   start,
   deploy,
@@ -69,7 +71,7 @@ for (const [name, section] of Object.entries(SECTIONS))
   if (named.length === 0 ? !isQuick || QUICK.includes(name) : named.includes(name)) await section(page, isQuick);
 if (figures.length > 0) {
   page.say();
-  page.say('## Hot path figures');
+  page.say('## Figures that must be met');
   page.table(
     ['load', 'must', 'found', ''],
     figures.map(({ load, must, found, isMet }) => [load, must, found, verdict(isMet)]),

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 
 const TICKS_PER_S = 100; // USER_HZ on every Linux that Node runs on.
 
@@ -25,6 +25,25 @@ export function pssBytes(pids: readonly number[]): number {
     const text = read(`/proc/${pid}/smaps_rollup`);
     return sum + Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * 1024;
   }, 0);
+}
+
+/** Resident set size of these processes: what they share counts in each. */
+export function rssBytes(pids: readonly number[]): number {
+  return statusBytes(pids, /^VmRSS:\s+(\d+) kB$/m);
+}
+
+/** The largest it has been since their start or the last `resetPeakRss`. */
+export function peakRssBytes(pids: readonly number[]): number {
+  return statusBytes(pids, /^VmHWM:\s+(\d+) kB$/m);
+}
+
+/** The peak begins anew. Source: proc_pid_clear_refs(5) */
+export function resetPeakRss(pids: readonly number[]): void {
+  for (const pid of pids) writeFileSync(`/proc/${pid}/clear_refs`, '5');
+}
+
+function statusBytes(pids: readonly number[], line: RegExp): number {
+  return pids.reduce((sum, pid) => sum + Number(line.exec(read(`/proc/${pid}/status`))?.[1] ?? 0) * 1024, 0);
 }
 
 /** Those its main thread has started: Node starts all of them there. */

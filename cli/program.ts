@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../core/version.ts';
 import { registerAuthor } from './author.ts';
+import { registerBench } from './bench.ts';
 import { registerBundles } from './bundles.ts';
 import { registerCompletion } from './completion.ts';
 import { registerDoctor } from './doctor.ts';
@@ -41,6 +42,7 @@ export function createProgram(terminal: Terminal): Command {
   registerBundles(program, terminal);
   registerInvoke(program, terminal);
   registerLogs(program, terminal);
+  registerBench(program, terminal);
   registerRevisions(program, terminal);
   program.commandsGroup('Help:');
   registerDoctor(program, terminal);

@@ -8,8 +8,8 @@ import { readSettings } from '../../../cli/settings.ts';
 import { captureTerminal } from './capture-terminal.ts';
 
 const VERBS =
-  'up frontend tron runner init validate pack deploy ls describe rm invoke logs versions promote rollback scale doctor completion';
-const READING = ['ls', 'describe', 'versions', 'logs', 'validate', 'doctor'];
+  'up frontend tron runner init validate pack deploy ls describe rm invoke logs bench versions promote rollback scale doctor completion';
+const READING = ['ls', 'describe', 'versions', 'logs', 'validate', 'bench', 'doctor'];
 
 describe('cli/program', () => {
   const program = createProgram(captureTerminal());

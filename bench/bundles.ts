@@ -8,11 +8,19 @@ export interface BenchBundle {
   /** Routes beside `/hello/{name}`, all to the same func. */
   readonly moreRoutes?: number;
   readonly workers?: { readonly min: number; readonly max: number };
+  /** The func that answers; default: `greet`. */
+  readonly handler?: string;
+  /** Its document says nothing of what a call must look like. */
+  readonly isUnchecked?: boolean;
+}
+
+interface Operation {
+  readonly parameters: readonly object[];
 }
 
 interface Document {
   readonly 'x-funcatron': object;
-  readonly paths: Readonly<Record<string, { readonly post: object }>>;
+  readonly paths: Readonly<Record<string, { readonly post: Operation }>>;
 }
 
 /** The bench bundle under other names. */
@@ -27,17 +35,27 @@ export async function benchBundles(bundles: readonly BenchBundle[]): Promise<rea
   return archives;
 }
 
-function variantOf(document: Document, { name, basePath, isolation, moreRoutes = 0, workers }: BenchBundle): object {
-  const [hello] = Object.values(document.paths);
+function variantOf(document: Document, bundle: BenchBundle): object {
+  const { name, basePath, isolation, moreRoutes = 0, workers, handler, isUnchecked = false } = bundle;
+  const hello = Object.values(document.paths)[0]?.post;
+  const main = { ...hello, ...(isUnchecked && uncheckedOf(hello)), ...(handler && { 'x-funcatron': { handler } }) };
   const more = Array.from({ length: moreRoutes }, (_, index) => [
     `/more-${index}/{name}`,
-    { post: { ...hello?.post, operationId: `more${index}`, 'x-funcatron': { handler: 'greet' } } },
+    { post: { ...hello, operationId: `more${index}`, 'x-funcatron': { handler: 'greet' } } },
   ]);
   const extension = { ...document['x-funcatron'], name, ...(isolation && { isolation }), ...(workers && { workers }) };
   return {
     ...document,
     servers: [{ url: basePath }],
     'x-funcatron': extension,
-    paths: { ...document.paths, ...(Object.fromEntries(more) as object) },
+    paths: { '/hello/{name}': { post: main }, ...(Object.fromEntries(more) as object) },
+  };
+}
+
+/** A path parameter must be declared, and a body have a type: nothing else is said of them. */
+function uncheckedOf(operation: Operation | undefined): object {
+  return {
+    parameters: operation?.parameters.map((parameter) => ({ ...parameter, schema: {} })),
+    requestBody: { content: { 'application/json': {} } },
   };
 }

@@ -75,6 +75,8 @@ export interface AmqpLoop {
   /** Of a `responder.mjs`. */
   readonly queue: string;
   readonly outstanding: number;
+  /** Default: false. */
+  readonly isConfirmed?: boolean;
   readonly seconds: number;
   readonly body?: string;
   readonly watched: Watched;
@@ -82,8 +84,9 @@ export interface AmqpLoop {
 
 /** Request and reply with amqplib alone, so many on their way at once: what the broker allows at most. */
 export async function amqpLoad({ brokerUrl, queue, outstanding, seconds, ...loop }: AmqpLoop): Promise<LoadResult> {
-  const { body = BODY, watched } = loop;
-  const args = [join(root, 'bench/requester.mjs'), brokerUrl, queue, String(outstanding), String(seconds)];
+  const { body = BODY, watched, isConfirmed = false } = loop;
+  const numbers = [outstanding, seconds].map(String);
+  const args = [join(root, 'bench/requester.mjs'), brokerUrl, queue, ...numbers, isConfirmed ? 'confirm' : ''];
   const meter = cpuMeter(watched);
   const text = await output(process.execPath, args, bodyFile(body));
   const { requesterUs, ...made } = JSON.parse(text) as Made & { requesterUs: number };

@@ -11,6 +11,7 @@ import { bundles } from './sections/bundles.ts';
 import { coldStart } from './sections/cold-start.ts';
 import { deploy } from './sections/deploy.ts';
 import { direct } from './sections/direct.ts';
+import { features } from './sections/features.ts';
 import { hotPath } from './sections/hot-path.ts';
 import { httpRuntime } from './sections/http-runtime.ts';
 import { isolate } from './sections/isolate.ts';
@@ -18,6 +19,7 @@ import { memory } from './sections/memory.ts';
 import { neighbour } from './sections/neighbour.ts';
 import { scaleOut } from './sections/scale-out.ts';
 import { single } from './sections/single.ts';
+import { sse } from './sections/sse.ts';
 import { start } from './sections/start.ts';
 
 const SECTIONS: Readonly<Record<string, Section>> = {
@@ -25,7 +27,9 @@ const SECTIONS: Readonly<Record<string, Section>> = {
   single,
   bundles,
   'scale-out': scaleOut,
+  features,
   direct,
+  sse,
   'http-runtime': httpRuntime,
   start,
   deploy,
@@ -67,8 +71,12 @@ page.say(
   'RabbitMQ runs as it is shipped. Every ratio is between figures of this one run; absolute figures belong to this machine.',
 );
 if (isQuick) page.say(`A quick run, of ${(named.length > 0 ? named : QUICK).join(', ')} only.`);
-for (const [name, section] of Object.entries(SECTIONS))
-  if (named.length === 0 ? !isQuick || QUICK.includes(name) : named.includes(name)) await section(page, isQuick);
+for (const [name, section] of Object.entries(SECTIONS)) {
+  if (named.length === 0 ? isQuick && !QUICK.includes(name) : !named.includes(name)) continue;
+  const beganMs = performance.now();
+  await section(page, isQuick);
+  process.stderr.write(`${name} took ${((performance.now() - beganMs) / 1_000).toFixed(0)} s\n`);
+}
 if (figures.length > 0) {
   page.say();
   page.say('## Figures that must be met');

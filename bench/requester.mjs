@@ -1,12 +1,12 @@
-// Request and reply through RabbitMQ with amqplib alone: `node requester.mjs URL QUEUE OUTSTANDING SECONDS` keeps so many
-// requests on their way to responder.mjs; the body is in the file named by BENCH_BODY_FILE. Prints JSON.
+// Request and reply through RabbitMQ with amqplib alone: `node requester.mjs URL QUEUE OUTSTANDING SECONDS [confirm]` keeps
+// so many requests on their way to responder.mjs, with publisher confirms where it says so; the body is in the file named by BENCH_BODY_FILE. Prints JSON.
 import { readFileSync } from 'node:fs';
 import { connect } from 'amqplib';
 
-const [url, queue, outstanding, seconds] = process.argv.slice(2);
+const [url, queue, outstanding, seconds, confirm] = process.argv.slice(2);
 const body = readFileSync(process.env['BENCH_BODY_FILE']);
 const connection = await connect(url, { noDelay: true });
-const channel = await connection.createChannel();
+const channel = await (confirm === 'confirm' ? connection.createConfirmChannel() : connection.createChannel());
 const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
 const latencies = [];
 const sentMs = new Map();

@@ -44,17 +44,17 @@ export const openNestjs = (broker: SharedBroker): Promise<Subject> =>
   pair('NestJS over RabbitMQ', join(installPeer('nestjs'), 'node.mjs'), broker);
 
 /** One request and reply for a call, no HTTP: the broker's limit. `connections` of a load are requests on their way. */
-export async function openAmqp(broker: SharedBroker): Promise<Subject> {
-  const queue = 'bench.amqplib';
-  const program = join(root, 'bench/responder.mjs');
-  const started = await start(process.execPath, [program, broker.url, queue], PRODUCTION, isReady);
+export async function openAmqp(broker: SharedBroker, isConfirmed = false): Promise<Subject> {
+  const queue = isConfirmed ? 'bench.amqplib-confirmed' : 'bench.amqplib';
+  const args = [join(root, 'bench/responder.mjs'), broker.url, queue, isConfirmed ? 'confirm' : ''];
+  const started = await start(process.execPath, args, PRODUCTION, isReady);
   const watched = { responder: [started.pid], RabbitMQ: broker.pids };
   return {
-    name: 'amqplib request/reply',
+    name: isConfirmed ? 'amqplib request/reply, confirmed' : 'amqplib request/reply',
     url: '',
     watched: () => watched,
     load: ({ connections, ...loop }) =>
-      amqpLoad({ brokerUrl: broker.url, queue, watched, outstanding: connections, ...loop }),
+      amqpLoad({ brokerUrl: broker.url, queue, watched, outstanding: connections, isConfirmed, ...loop }),
     stop: () => started.stop(),
   };
 }

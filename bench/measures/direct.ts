@@ -5,7 +5,7 @@ import { packBundle } from '../../core/bundle/pack.ts';
 import type { TestCluster } from '../../test/helpers/cluster.ts';
 import { freePort } from '../../test/helpers/servers/port.ts';
 import { openCluster } from '../cluster.ts';
-import type { Watched } from '../load.ts';
+import { load, type Watched } from '../load.ts';
 import { cpuSeconds, peakRssBytes, processTree, resetPeakRss, rssBytes } from '../process-stat.ts';
 import { median, root, start } from '../processes.ts';
 import { brokerOf } from '../subjects.ts';
@@ -27,8 +27,6 @@ export interface Passage {
   readonly mibPerS: number;
   /** CPU seconds per GiB of each process, by name; the client that makes the load too. */
   readonly cpuSPerGib: Readonly<Record<string, number>>;
-  /** From before the first body to the peak of all of them, by name. */
-  readonly grownMib: Readonly<Record<string, number>>;
 }
 
 export interface DirectRow {
@@ -36,6 +34,13 @@ export interface DirectRow {
   readonly work: (typeof WORK)[number];
   readonly proxied: Passage;
   readonly direct: Passage;
+}
+
+export interface DirectResult {
+  readonly rows: readonly DirectRow[];
+  /** How much resident memory of each process grew from before the first body to its peak, MiB by name. */
+  readonly proxiedGrownMib: Readonly<Record<string, number>>;
+  readonly directGrownMib: Readonly<Record<string, number>>;
 }
 
 interface Route {
@@ -50,50 +55,52 @@ interface Transfer {
 }
 
 /** A long body through a func, in turns with a bare proxy before a server that does the same with it. */
-export async function measureDirect(options: DirectOptions): Promise<readonly DirectRow[]> {
+export async function measureDirect(options: DirectOptions): Promise<DirectResult> {
   const proxy = await openProxy();
   const cluster = await openCluster(0);
   try {
     await cluster.start('runner-1', { env: { FUNCATRON_RUNTIMES: RUNTIMES.join(',') } });
     for (const runtime of RUNTIMES)
       await cluster.deploy((await packBundle(join(root, 'bench/direct', runtime))).archive);
+    const ours = clusterRoute(cluster);
+    const growths = [await watchMemory(proxy), await watchMemory(ours)];
     const rows: DirectRow[] = [];
     for (const runtime of RUNTIMES) {
       for (const work of WORK) {
-        const routes = [proxy, clusterRoute(cluster)].map((route) => ({
-          ...route,
-          url: `${route.url}/${runtime}/${work}`,
-        }));
+        const routes = [proxy, ours].map((route) => ({ ...route, url: `${route.url}/${runtime}/${work}` }));
         const [proxied, direct] = await passInTurns(routes, options);
         if (proxied !== undefined && direct !== undefined) rows.push({ runtime, work, proxied, direct });
       }
     }
-    return rows;
+    const [proxiedGrownMib = {}, directGrownMib = {}] = growths.map((growth) => growth());
+    return { rows, proxiedGrownMib, directGrownMib };
   } finally {
     await cluster.close();
     await proxy.stop();
   }
 }
 
-async function passInTurns(routes: readonly Route[], { bytes, rounds }: DirectOptions): Promise<readonly Passage[]> {
-  const before = routes.map((route) => memoryOf(route, rssBytes));
-  for (const route of routes) resetPeaks(route);
-  for (const { url } of routes) await pass(url, WARM_UP_BYTES);
-  const samples = routes.map((): Omit<Passage, 'grownMib'>[] => []);
-  for (let round = 0; round < rounds; round++)
-    for (const [index, route] of routes.entries()) samples[index]?.push(await sample(route, bytes));
-  return routes.map((route, index) => {
-    const mine = samples[index] ?? [];
-    const peaks = memoryOf(route, peakRssBytes);
-    return {
-      mibPerS: median(mine.map(({ mibPerS }) => mibPerS)),
-      cpuSPerGib: eachOf(mine[0]?.cpuSPerGib, (name) => median(mine.map(({ cpuSPerGib }) => cpuSPerGib[name] ?? 0))),
-      grownMib: eachOf(peaks, (name) => ((peaks[name] ?? 0) - (before[index]?.[name] ?? 0)) / 2 ** 20),
-    };
-  });
+/** By how much memory has grown to its peak since now. Short calls come first: a process without any yet is smaller than one in service. */
+async function watchMemory(route: Route): Promise<() => Record<string, number>> {
+  for (const runtime of RUNTIMES)
+    for (const work of WORK) await load({ url: `${route.url}/${runtime}/${work}`, connections: 8, seconds: 1 });
+  const before = memoryOf(route, rssBytes);
+  for (const pids of Object.values(route.watched())) resetPeakRss(pids);
+  return () => eachOf(memoryOf(route, peakRssBytes), (name, peak) => (peak - (before[name] ?? 0)) / 2 ** 20);
 }
 
-async function sample(route: Route, bytes: number): Promise<Omit<Passage, 'grownMib'>> {
+async function passInTurns(routes: readonly Route[], { bytes, rounds }: DirectOptions): Promise<readonly Passage[]> {
+  for (const { url } of routes) await pass(url, WARM_UP_BYTES);
+  const samples = routes.map((): Passage[] => []);
+  for (let round = 0; round < rounds; round++)
+    for (const [index, route] of routes.entries()) samples[index]?.push(await sample(route, bytes));
+  return samples.map((mine) => ({
+    mibPerS: median(mine.map(({ mibPerS }) => mibPerS)),
+    cpuSPerGib: eachOf(mine[0]?.cpuSPerGib, (name) => median(mine.map(({ cpuSPerGib }) => cpuSPerGib[name] ?? 0))),
+  }));
+}
+
+async function sample(route: Route, bytes: number): Promise<Passage> {
   const watched = route.watched();
   const before = eachOf(watched, (name) => cpuSeconds(watched[name] ?? []));
   const { seconds, cpuS } = await pass(route.url, bytes);
@@ -103,17 +110,13 @@ async function sample(route: Route, bytes: number): Promise<Omit<Passage, 'grown
 }
 
 /** Sends a body and reads the answer. @throws when that is not whole */
-async function pass(url: string, bytes: number): Promise<Transfer> {
+export async function pass(url: string, bytes: number): Promise<Transfer> {
   const client = join(root, 'bench/direct/client.mjs');
   const { stdout } = await promisify(execFile)(process.execPath, [client, url, String(bytes)]);
   const transfer = JSON.parse(stdout) as Transfer;
   if (url.endsWith('/hash') && !transfer.tail.includes(`"bytes":${bytes},`))
     throw new Error(`not all of ${bytes} bytes were hashed: ${transfer.tail}`);
   return transfer;
-}
-
-function resetPeaks(route: Route): void {
-  for (const pids of Object.values(route.watched())) resetPeakRss(pids);
 }
 
 function memoryOf(route: Route, read: (pids: readonly number[]) => number): Record<string, number> {

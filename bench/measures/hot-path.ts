@@ -21,12 +21,13 @@ import {
 export interface Point {
   readonly connections: number;
   readonly bodyBytes: number;
+  /** Of each round. */
+  readonly seconds: number;
 }
 
 export interface HotPathOptions {
   readonly points: readonly Point[];
   readonly rounds: number;
-  readonly seconds: number;
   /** Without those no figure is compared with, and only ours at other points than the first. */
   readonly isShort: boolean;
 }
@@ -50,7 +51,7 @@ export interface HotPathResult {
 export const BARE = 'bare node:http';
 export const OURS = 'funcatron, process';
 const CONNECTIONS = 64;
-const WARM_UP_S = 1;
+const WARM_UP: Point = { connections: CONNECTIONS, bodyBytes: 200, seconds: 1 };
 
 /**
  * Everything that answers the same call, one after the other in every round of a closed loop, and then the bare server
@@ -58,7 +59,7 @@ const WARM_UP_S = 1;
  * broker uses the same RabbitMQ.
  */
 export async function measureHotPath(options: HotPathOptions): Promise<HotPathResult> {
-  const { points, rounds, seconds, isShort } = options;
+  const { points, rounds, isShort } = options;
   const subjects: Subject[] = [];
   const cluster = await openCluster(1);
   try {
@@ -70,14 +71,14 @@ export async function measureHotPath(options: HotPathOptions): Promise<HotPathRe
     const compared = [openBare, openExpress, () => openMoleculer(broker), () => openNestjs(broker), openEmbedded];
     for (const open of isShort ? compared : [...others, ...compared]) subjects.push(await open());
     subjects.push(...kinds.map((kind) => clusterSubject(cluster, broker, `funcatron, ${kind}`, `/${kind}`)));
-    for (const subject of subjects) await loadOf(subject, { connections: CONNECTIONS, bodyBytes: 200 }, WARM_UP_S);
+    for (const subject of subjects) await loadOf(subject, WARM_UP);
     const rows = subjects.map(({ name }) => ({ name, loads: [] as LoadResult[] }));
     for (const point of points) {
       const results = subjects.map((): LoadResult[] => []);
       for (let round = 0; round < rounds; round++) {
         for (const [index, subject] of subjects.entries()) {
           if (isShort && point !== points[0] && subject.name !== OURS) continue;
-          results[index]?.push(await loadOf(subject, point, seconds));
+          results[index]?.push(await loadOf(subject, point));
         }
       }
       for (const [index, row] of rows.entries()) row.loads.push(medianOf(results[index] ?? []));
@@ -92,9 +93,10 @@ export async function measureHotPath(options: HotPathOptions): Promise<HotPathRe
 async function measureOpenLoops(
   subjects: readonly Subject[],
   rows: readonly SubjectRow[],
-  { points, rounds, seconds }: HotPathOptions,
+  { points, rounds }: HotPathOptions,
 ): Promise<readonly OpenLoopRow[]> {
   const index = points.findIndex(({ connections }) => connections === CONNECTIONS);
+  const seconds = points[index]?.seconds ?? 0;
   const most = rows.find(({ name }) => name === OURS)?.loads[index]?.callsPerS ?? Number.NaN;
   const callsPerS = Math.round(most / 2);
   const compared = subjects.filter(({ name }) => name === BARE || name === OURS);
@@ -114,7 +116,7 @@ async function measureOpenLoops(
   }));
 }
 
-async function loadOf(subject: Subject, { connections, bodyBytes }: Point, seconds: number): Promise<LoadResult> {
+async function loadOf(subject: Subject, { connections, bodyBytes, seconds }: Point): Promise<LoadResult> {
   const body = bodyOf(bodyBytes);
   const loop = { url: subject.url, connections, seconds, body, watched: subject.watched() };
   return await (subject.load ?? load)(loop);

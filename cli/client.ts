@@ -9,6 +9,8 @@ export interface TronClient {
   readonly url: string;
   /** The JSON under `/v1<path>`. */
   get<T>(path: string): Promise<T>;
+  /** The JSON that a frontend of this cluster has for who holds the token. */
+  ask<T>(url: string): Promise<T>;
   /** Sends a JSON value, or bytes as gzip; gives the JSON answer (`undefined` for 204). */
   send<T>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<T>;
   /** Sends as it is told and gives the whole answer, whatever its status. */
@@ -22,6 +24,9 @@ export interface RawRequest {
   readonly body?: Uint8Array | undefined;
   readonly signal?: AbortSignal;
 }
+
+/** A frontend that is asked whom it reaches takes 2 s to say that it does not. */
+const ASK_MS = 5_000;
 
 /** Finds tron (`--tron-url`, else what the data folder says, else the default port) and the token (`--token`, else the data folder's). */
 export async function openClient(
@@ -47,8 +52,9 @@ async function readToken(dataDir: string): Promise<string> {
 }
 
 function createClient(url: string, token: string): TronClient {
+  const authorization: Readonly<Record<string, string>> = token === '' ? {} : { authorization: `Bearer ${token}` };
+
   async function raw(method: string, path: string, request: RawRequest = {}): Promise<Response> {
-    const authorization: Record<string, string> = token === '' ? {} : { authorization: `Bearer ${token}` };
     try {
       return await fetch(`${url}/v1${path}`, {
         method,
@@ -70,6 +76,10 @@ function createClient(url: string, token: string): TronClient {
     url,
     raw,
     get: async (path) => json(await raw('GET', path)),
+    async ask(asked) {
+      const response = await fetch(asked, { headers: authorization, signal: AbortSignal.timeout(ASK_MS) });
+      return await json(response);
+    },
     send: async (method, path, body) => json(await raw(method, path, encode(body))),
     async *events(path, signal) {
       try {

@@ -12,6 +12,7 @@ import { listenerQueue, listenerTopology, stateExchange } from '../core/wire/top
 import { findWalls } from '../runner/isolate/launch.ts';
 import type { Bundle } from './answers.ts';
 import { openClient } from './client.ts';
+import { checkDirectPath } from './doctor-direct.ts';
 import { hintOf } from './failure.ts';
 
 /** What one check found. */
@@ -170,13 +171,14 @@ async function checkStore(config: Config, log: Log): Promise<readonly Finding[]>
   }
 }
 
-/** Tron and its token; where no tron answers, whether the ports for one are free. */
+/** Tron and its token, and whom its frontends reach; where no tron answers, whether the ports for one are free. */
 async function checkTron(config: Config): Promise<readonly Finding[]> {
   const client = await openClient(config);
   try {
     const { bundles } = await client.get<{ bundles: readonly Bundle[] }>('/bundles');
     return [
       { name: 'tron', state: 'ok', text: `${client.url} answers and takes the token; ${bundles.length} bundles` },
+      ...(await checkDirectPath(client)),
     ];
   } catch (error) {
     const known = toFuncatronError(error);

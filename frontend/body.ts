@@ -2,6 +2,8 @@ import type { IncomingMessage } from 'node:http';
 
 /** Bytes of a refused body that are read and thrown away, so that the client gets to read the answer; then the connection goes. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+/** How long that may take. */
+const LINGER_MS = 5_000;
 
 /** Pieces of a body that are kept apart: a body that comes a byte at a time would cost a hundred times its length. */
 const MAX_PIECES = 4_096;
@@ -46,11 +48,30 @@ export function readBody(req: IncomingMessage, maxBytes: number, reader: BodyRea
   req.on('end', onEnd);
 }
 
-/** Throws away a body that nobody reads, as far as that is worth it. */
+/**
+ * Throws away what is left of a body that nobody reads any more, for so long and so many bytes that a client which sends
+ * it gets to read its answer (RFC 9112 §9.6); then the connection goes. Once is enough.
+ */
 export function discardBody(req: IncomingMessage): void {
+  if (req.readableEnded || req.destroyed || READING in req) return;
   const reader = { onBody() {}, onBodyBytes: () => false, onBodyTooLarge() {} };
   (req as ReadingRequest)[READING] = { reader, maxBytes: 0, chunks: [], bytes: 0, isRefused: true };
   req.on('data', onData);
+  const timer = setTimeout(() => req.destroy(), LINGER_MS);
+  req.on('close', () => clearTimeout(timer));
+  // Who read it before may have paused it.
+  req.resume();
+}
+
+const unhurried = new WeakSet<IncomingMessage>();
+
+/** The body of this request may take as long as its call. */
+export function allowTime(req: IncomingMessage): void {
+  unhurried.add(req);
+}
+
+export function mayTakeTime(req: IncomingMessage): boolean {
+  return unhurried.has(req);
 }
 
 function onData(this: ReadingRequest, chunk: Buffer): void {

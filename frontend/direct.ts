@@ -1,16 +1,28 @@
 import type { Agent, IncomingMessage, ServerResponse } from 'node:http';
 import type { TimerWheel, WheelEntry } from '../core/deadline.ts';
-import type { ErrorCode } from '../core/errors.ts';
-import { type DirectOffer, readLength, readOffer } from '../core/wire/direct.ts';
-import { Envelope, ReplyFlag } from '../core/wire/envelope.ts';
-import { passOn, Transfer, type TransferFailure, type TransferOwner } from './transfer.ts';
+import type { ErrorCode, ErrorData } from '../core/errors.ts';
+import { CLAIM_MS, type DirectOffer, readLength, readOffer } from '../core/wire/direct.ts';
+import { type Envelope, ReplyFlag } from '../core/wire/envelope.ts';
+import { discardBody } from './body.ts';
+import { passOn } from './pass-on.ts';
+import { Transfer, type TransferFailure, type TransferOwner } from './transfer.ts';
+import type { UnreadAnswers } from './unread-answers.ts';
 
-/** How much longer than its deadline a call may take whose runner has been reached: it sees to that itself. */
+/** How long connecting to a runner may take. */
+const CONNECT_MS = 2_000;
+/** Whoever listens there and has not answered when the offer is over is no runner, or never will. */
+const ASK_MS = CLAIM_MS + 1_000;
+/** How much longer than its deadline a call may take that its runner has started: the runner sees to that itself. */
 const BACKSTOP_MS = 1_000;
+/** For whoever runs the cluster. */
+export const UNREACHABLE: ErrorData = {
+  hint: 'run `funcatron doctor`; runners say where they are reached with --direct-url',
+};
 
 export interface DirectContext {
   readonly transferAgent: Agent;
   readonly deadlines: TimerWheel;
+  readonly unread: UnreadAnswers;
   readonly clock: { now(): number };
 }
 
@@ -20,10 +32,10 @@ export interface DirectOwner {
   onDirectReply(reply: Envelope): void;
   /** The answer is here but for its body, which `sendBody` sends behind the head. `bytes`: its length, where known. */
   onDirectHead(reply: Envelope, bytes: number | undefined): void;
-  /** The runner was not there, and nothing has reached it: another one may be asked. */
-  onUnreachable(): void;
+  /** The runner that listens at `origin` could not be reached, and has not started the call: another one may be asked. */
+  onUnreachable(origin: string): void;
   onBodyTooLarge(): void;
-  onDirectFailure(code: ErrorCode, message: string): void;
+  onDirectFailure(code: ErrorCode, message: string, data?: ErrorData): void;
 }
 
 /** The bytes of one call on their way to its runner, and back from it. */
@@ -33,39 +45,67 @@ export class DirectCall implements TransferOwner, WheelEntry {
   readonly #owner: DirectOwner;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
+  readonly #deadline: number;
+  readonly #offer: DirectOffer;
+  /** The func has answered, and its answer is fetched. */
+  #isFetching = false;
   #transfer: Transfer | undefined;
-  /** The answer, where only its body is fetched. */
-  #reply: Envelope | undefined;
-  #content: { readonly stream: IncomingMessage; readonly first: Buffer } | undefined;
+  #content: Omit<Parameters<typeof passOn>[0], 'res' | 'unread' | 'onEnd'> | undefined;
 
-  constructor(context: DirectContext, owner: DirectOwner, req: IncomingMessage, res: ServerResponse) {
+  /**
+   * @param offer of the runner, from its reply to the call with this id
+   * @throws TypeError or SyntaxError when it is none
+   */
+  constructor(
+    context: DirectContext,
+    owner: DirectOwner,
+    call: {
+      readonly req: IncomingMessage;
+      readonly res: ServerResponse;
+      readonly id: Buffer;
+      readonly deadline: number;
+    },
+    offer: Buffer,
+  ) {
     this.#context = context;
     this.#owner = owner;
-    this.#req = req;
-    this.#res = res;
+    this.#req = call.req;
+    this.#res = call.res;
+    this.#deadline = call.deadline;
+    this.#offer = readOffer(offer, call.id);
   }
 
-  /** A runner wants the body: `bytes`, or what the request brings, up to `maxBytes`. @throws TypeError for an offer that is none */
-  bring(offer: Buffer, bytes: Buffer | undefined, maxBytes: number, deadline: number): void {
-    this.#start(readOffer(offer), bytes ?? this.#req, maxBytes, deadline);
+  /** Where the runner listens. */
+  get origin(): string {
+    return new URL(this.#offer.url).origin;
   }
 
-  /** A runner has the body of record `index`. @throws TypeError for an offer that is none */
-  fetch(answers: Envelope, index: number, deadline: number): void {
-    // The message it came in is not kept for as long as the body takes.
-    this.#reply = new Envelope(answers.pick([index]));
-    const offer = readOffer(this.#reply.body(0));
-    // Nobody reads that body: the runner lets go of it when nobody comes.
-    if (this.#req.method === 'HEAD') this.#owner.onDirectHead(this.#reply, offer.bytes);
-    else this.#start(offer, undefined, Infinity, deadline);
+  /** The runner wants the body: `bytes`, or what the request brings, up to `maxBytes`. */
+  bring(bytes: Buffer | undefined, maxBytes: number): void {
+    this.#start(bytes ?? this.#req, maxBytes);
   }
 
-  /** Sends the body, behind the head that has been written. */
+  /** The runner has the answer. */
+  fetch(): void {
+    this.#isFetching = true;
+    this.#start(undefined, Infinity);
+  }
+
+  /** Sends the body behind the head that has been written; none where the client expects none. */
   sendBody(): void {
-    if (this.#content === undefined || this.#req.method === 'HEAD') {
+    const {
+      req: { method },
+      statusCode,
+    } = this.#res;
+    const hasBody = method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
+    if (this.#content !== undefined && hasBody) {
+      passOn({ ...this.#content, res: this.#res, unread: this.#context.unread, onEnd: () => this.#onEnd() });
+    } else {
       this.#res.end();
+      this.#onEnd();
+      // Whoever makes the body is told that nobody wants it.
       this.stop();
-    } else passOn(this.#content.stream, this.#content.first, this.#res);
+    }
   }
 
   /** Nobody waits any more. Does nothing when all has come. */
@@ -74,44 +114,62 @@ export class DirectCall implements TransferOwner, WheelEntry {
     this.#transfer?.stop();
   }
 
-  /** The runner did not see to the deadline. */
   expire(): void {
+    if (this.#context.clock.now() < this.#deadline) return this.#transfer?.giveUp();
     this.#transfer?.stop();
     this.#owner.onDirectFailure('TIMEOUT', 'no answer came before the deadline');
   }
 
   onConnected(): void {
-    // The client holds its body back until it is told to go on.
-    if (this.#req.headers.expect !== undefined) this.#res.writeContinue();
+    this.#waitAtMost(ASK_MS);
   }
 
-  onAnswer(content: IncomingMessage, first: Buffer, brought: Envelope | undefined): void {
+  onTaken(): void {
+    this.#waitAtMost(Infinity);
+    // The client holds its body back until it is told to go on; one that has been read was asked for before.
+    if (this.#req.headers.expect !== undefined && !this.#req.complete) this.#res.writeContinue();
+  }
+
+  onAnswer(content: IncomingMessage, first: Buffer, reply: Envelope): void {
     this.#context.deadlines.remove(this);
-    const reply = brought ?? this.#reply;
-    if (reply === undefined) return this.stop();
     if ((reply.replyFlags(0) & ReplyFlag.direct) === 0) {
       content.resume();
       return this.#owner.onDirectReply(reply);
     }
-    this.#content = { stream: content, first };
-    // Brought: the length stands in the place of the body. Fetched: the offer does, and says it.
-    const bytes = brought === undefined ? readOffer(reply.body(0)).bytes : readLength(reply.body(0));
+    const bytes = readLength(reply.body(0));
+    this.#content = { content, first, bytes };
     this.#owner.onDirectHead(reply, bytes);
   }
 
   onTransferFailure(failure: TransferFailure): void {
     this.#context.deadlines.remove(this);
-    if (failure === 'tooLarge') this.#owner.onBodyTooLarge();
-    else if (this.#reply !== undefined)
-      this.#owner.onDirectFailure('RUNNER_LOST', 'the runner was lost with the body of its answer');
-    else if (failure === 'lost')
-      this.#owner.onDirectFailure('RUNNER_LOST', 'the runner was lost while it held the call');
-    else this.#owner.onUnreachable();
+    if (failure === 'tooLarge') return this.#owner.onBodyTooLarge();
+    if (this.#isFetching) {
+      const message = 'the func has answered, and the runner that has its answer cannot be reached';
+      return this.#owner.onDirectFailure('RUNNER_LOST', message, UNREACHABLE);
+    }
+    if (failure === 'unreachable') return this.#owner.onUnreachable(this.origin);
+    this.#owner.onDirectFailure('RUNNER_LOST', 'the runner was lost while it held the call');
   }
 
-  #start(offer: DirectOffer, body: Buffer | IncomingMessage | undefined, maxBytes: number, deadline: number): void {
-    const { transferAgent: agent, deadlines, clock } = this.#context;
-    this.#transfer = new Transfer({ offer, owner: this, agent, maxBytes, ...(body === undefined ? {} : { body }) });
-    deadlines.add(this, deadline - clock.now() + BACKSTOP_MS);
+  #start(body: Buffer | IncomingMessage | undefined, maxBytes: number): void {
+    const { transferAgent: agent } = this.#context;
+    const options = { offer: this.#offer, owner: this, agent, maxBytes };
+    this.#transfer = new Transfer(body === undefined ? options : { ...options, body });
+    this.#waitAtMost(CONNECT_MS);
+  }
+
+  /** For the next step; never long beyond the deadline. */
+  #waitAtMost(ms: number): void {
+    const { deadlines, clock } = this.#context;
+    deadlines.remove(this);
+    deadlines.add(this, Math.min(ms, this.#deadline - clock.now() + BACKSTOP_MS));
+  }
+
+  /** The answer is complete; a body that nobody reads any more is not. */
+  #onEnd(): void {
+    if (this.#transfer?.isSent !== false) return;
+    this.stop();
+    discardBody(this.#req);
   }
 }

@@ -2,7 +2,6 @@ import type { Rpc } from '../core/broker/rpc.ts';
 import type { Log } from '../core/log.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import type { Routes } from './routes.ts';
-import type { UnreadAnswers } from './unread-answers.ts';
 import type { ValidatorCache } from './validators.ts';
 import type { Admission, WaitingRoom } from './admission.ts';
 import type { DirectContext } from './direct.ts';
@@ -12,9 +11,7 @@ export interface HttpCallContext extends DirectContext {
   readonly routes: Routes;
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
-  readonly unread: UnreadAnswers;
   readonly rpc: Rpc;
-  readonly clock: { now(): number };
   readonly validators: ValidatorCache;
   readonly metrics: CallMetrics;
   readonly log: Log;

@@ -6,9 +6,9 @@ import { ID_BYTES, writeId } from '../core/id.ts';
 import { CallFlag, type Envelope, ReplyFlag } from '../core/wire/envelope.ts';
 import type { Waiter } from './admission.ts';
 import { Answer } from './answer.ts';
-import { declaredBytes, discardBody, readBody, type BodyReader } from './body.ts';
+import { allowTime, declaredBytes, discardBody, readBody, type BodyReader } from './body.ts';
 import type { CallLogWish } from './call-log.ts';
-import { DirectCall, type DirectOwner } from './direct.ts';
+import { DirectCall, UNREACHABLE, type DirectOwner } from './direct.ts';
 import type { HttpCallContext } from './http-call-context.ts';
 import { encodeMeta } from './meta.ts';
 import { headersByName, readHead, readReply, type FuncReply } from './reply.ts';
@@ -18,6 +18,8 @@ import { splitTarget } from './request-target.ts';
 
 const EMPTY = Buffer.alloc(0);
 const SOON: ErrorData = { retryAfterS: 1 };
+/** Runners that are asked, one after the other, where the queue gives a call again to one that cannot be reached. */
+const MAX_ASKS = 8;
 /** What metrics count a call as whose client went away before its answer. */
 const CLIENT_CLOSED = 499;
 
@@ -51,7 +53,9 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
   /** The body stays in the request until a runner takes it. */
   #isStreaming = false;
   #direct: DirectCall | undefined;
-  #wasUnreachable = false;
+  /** Where the first runner listens that took the call and could not be reached, and how many took it. */
+  #unreachable: string | undefined;
+  #asks = 0;
   #hasEnded = false;
 
   constructor(context: HttpCallContext, req: IncomingMessage, res: ServerResponse, log: CallLogWish | undefined) {
@@ -83,6 +87,7 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     const isTaken = bytes <= maxBytes || bytes === Infinity;
     if (isTaken && this.#route?.operation.spec.direct === true) {
       this.#isStreaming = true;
+      allowTime(req);
       return this.#dispatch();
     }
     if (asksFirst && isTaken) {
@@ -172,7 +177,8 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     const input = validators.of(operation).read({
       params: this.#params,
       queryString: this.#query,
-      headers: headersOf(this.#req),
+      // Names in lower case. Only `set-cookie`, which no request has, would be a list.
+      headers: this.#req.headers as Readonly<Record<string, string>>,
       body: this.#body,
       isStreaming: this.#isStreaming,
     });
@@ -238,24 +244,25 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
       if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
       const problems = this.#check(operation, reply);
       if (problems.length > 0) return this.#refuseReply(operation, { problems });
-      const isUnread = this.#isUnread;
-      this.#answer.isLast = this.#context.isDraining || isUnread;
+      this.#concludeConnection();
       this.#answer.reply(reply.status, reply.headers, reply.body, envelope.funcUs(index), reply.log);
       this.#end(reply.status);
-      if (isUnread) this.#discard();
+      this.#dropBody();
       this.#holdUnread(reply.body.length);
     } catch (error) {
       this.#refuseReply(operation, { err: error });
     }
   }
 
-  /** The runner that has the call takes its body, or gives that of the answer, without the queue. */
+  /** The runner that has the call takes its body, or gives its answer, without the queue. */
   #goDirect(envelope: Envelope, index: number): void {
     this.#rpcCall = undefined;
-    const direct = new DirectCall(this.#context, this, this.#req, this.#res);
+    const call = { req: this.#req, res: this.#res, id: this.#id, deadline: this.#deadline };
+    const direct = new DirectCall(this.#context, this, call, envelope.body(index));
     this.#direct = direct;
-    if ((envelope.replyFlags(index) & ReplyFlag.direct) !== 0) return direct.fetch(envelope, index, this.#deadline);
-    direct.bring(envelope.body(index), this.#isStreaming ? undefined : this.#body, this.#maxBytes, this.#deadline);
+    if ((envelope.replyFlags(index) & ReplyFlag.direct) !== 0) return direct.fetch();
+    if (++this.#asks < MAX_ASKS && direct.origin === this.#unreachable) return this.onRoutesChanged();
+    direct.bring(this.#isStreaming ? undefined : this.#body, this.#maxBytes);
   }
 
   onDirectReply(reply: Envelope): void {
@@ -267,8 +274,8 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     if (operation === undefined || this.#hasEnded) return this.#direct?.stop();
     try {
       const { status, headers } = readHead(reply, 0);
-      this.#answer.isLast = this.#context.isDraining;
-      this.#answer.begin(status, headers, bytes, reply.funcUs(0));
+      this.#concludeConnection();
+      this.#answer.begin(status, headers, status === 204 || status === 304 ? undefined : bytes, reply.funcUs(0));
       this.#end(status);
       this.#direct?.sendBody();
     } catch (error) {
@@ -277,17 +284,17 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     }
   }
 
-  onUnreachable(): void {
-    if (this.#wasUnreachable) {
-      const { key } = this.#route?.operation.revision ?? {};
-      return this.#fail('RUNNER_UNREACHABLE', `no runner of ${key} can be reached from this frontend`);
+  onUnreachable(origin: string): void {
+    if (this.#unreachable === undefined) {
+      this.#unreachable = origin;
+      return this.onRoutesChanged();
     }
-    this.#wasUnreachable = true;
-    this.onRoutesChanged();
+    const { key } = this.#route?.operation.revision ?? {};
+    this.#fail('RUNNER_UNREACHABLE', `no runner of ${key} could be reached from this frontend`, UNREACHABLE);
   }
 
-  onDirectFailure(code: ErrorCode, message: string): void {
-    this.#fail(code, message);
+  onDirectFailure(code: ErrorCode, message: string, data?: ErrorData): void {
+    this.#fail(code, message, data);
   }
 
   onFailure(failure: RpcFailure): void {
@@ -309,7 +316,7 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
 
   /** The answer is on its way for good, or the connection ended. Before the answer: nobody waits for this call any more. */
   onClose(): void {
-    if (!this.#res.writableFinished) this.#direct?.stop();
+    this.#direct?.stop();
     if (this.#hasEnded) return this.#releaseBytes();
     if (this.#rpcCall !== undefined) this.#context.rpc.cancel(this.#rpcCall);
     this.#end(CLIENT_CLOSED);
@@ -336,25 +343,33 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
   }
 
   #fail(code: ErrorCode, message: string, data: ErrorData = {}, funcUs = 0): void {
-    const isUnread = this.#isUnread;
-    if (this.#context.isDraining || isUnread) this.#answer.isLast = true;
+    this.#concludeConnection();
     this.#answer.fail(code, message, data, funcUs);
     this.#end(ERRORS[code].status);
-    if (isUnread) this.#discard();
+    this.#dropBody();
   }
 
-  /** The answer is there before the body was taken: what is left of that ends with the connection. */
-  get #isUnread(): boolean {
-    return this.#isStreaming && !this.#req.readableEnded;
+  /**
+   * Decides, just before the answer, whether its connection ends with it: when it is draining, and when the client was not
+   * told to send its body, which it may or may not do. Where it does send it, the connection is kept until enough of that
+   * has been thrown away for the client to read the answer: ended at once, with bytes unread, it would be reset.
+   */
+  #concludeConnection(): void {
+    const isUnread = !this.#req.complete && declaredBytes(this.#req) > 0;
+    this.#answer.isLast = this.#context.isDraining || (isUnread && this.#answer.isLast);
+    if (isUnread && !this.#answer.isLast) this.#res.shouldKeepAlive = true;
   }
 
-  #discard(): void {
+  /** Nobody reads what is left of it. */
+  #dropBody(): void {
+    if (!this.#isStreaming || this.#req.readableEnded) return;
     this.#direct?.stop();
     discardBody(this.#req);
   }
 
   #end(status: number): void {
     this.#hasEnded = true;
+    this.#body = EMPTY;
     if (this.#waitsUntil !== 0) this.#context.waitingRoom.leave(this);
     this.#release();
     this.#releaseBytes();
@@ -379,9 +394,4 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     this.#context.admission.releaseBytes(this.#heldBytes);
     this.#heldBytes = 0;
   }
-}
-
-/** Names in lower case. Only `set-cookie`, which no request has, would be a list. */
-function headersOf(req: IncomingMessage): Readonly<Record<string, string>> {
-  return req.headers as Readonly<Record<string, string>>;
 }

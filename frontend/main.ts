@@ -107,7 +107,7 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
   };
   const server = createFrontendServer({
     maxHeaderBytes: config.maxHeaderBytes,
-    own: createOwnRoutes({ routes, unready, log }),
+    own: createOwnRoutes({ routes, operators: context.operators, unready, log }),
     calls: (req, res) => handleCall(context, req, res),
   });
   let url = '';

@@ -2,18 +2,21 @@ import type { RequestListener } from 'node:http';
 import express, { type ErrorRequestHandler, type Request, type Response } from 'express';
 import { FuncatronError, PROBLEM_CONTENT_TYPE, toFuncatronError, toProblem } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { isReachable, type Reach } from './direct-probe.ts';
 import { DOCS_PAGE } from './docs-page.ts';
 import { createMergedDocuments } from './merged-document.ts';
+import type { OperatorCheck } from './operator-check.ts';
 import type { Routes } from './routes.ts';
 
 export interface OwnRoutesOptions {
   readonly routes: Routes;
+  readonly operators: OperatorCheck;
   /** Why this frontend should get no calls now; empty = it should. */
   unready(): readonly string[];
   readonly log: Log;
 }
 
-/** What a frontend answers itself, under `/_funcatron`: `health` for load balancers, `openapi.json` and `docs` for people. */
+/** What a frontend answers itself, under `/_funcatron`: `health` for load balancers, `openapi.json` and `docs` for people, `reach` for `funcatron doctor`. */
 export function createOwnRoutes(options: OwnRoutesOptions): RequestListener {
   const { routes, log } = options;
   const documents = createMergedDocuments();
@@ -42,9 +45,22 @@ export function createOwnRoutes(options: OwnRoutesOptions): RequestListener {
     res.type('html').send(DOCS_PAGE);
   });
 
+  app.get('/_funcatron/reach', (req, res, next) => {
+    const url = new URL(req.url, 'http://frontend').searchParams.get('url') ?? '';
+    isReachedFor(req.headers.authorization, url).then(
+      (reach) => res.set('cache-control', 'no-store').json(reach),
+      next,
+    );
+  });
+
   app.use((req) => {
     throw new FuncatronError('NO_ROUTE', `the frontend has no ${req.method} ${req.path} of its own`);
   });
+
+  async function isReachedFor(authorization: string | undefined, url: string): Promise<Reach> {
+    if (await options.operators.isOperator(authorization)) return await isReachable(url);
+    throw new FuncatronError('UNAUTHENTICATED', 'only the management token may ask what can be reached from here');
+  }
 
   const onError: ErrorRequestHandler = (thrown: unknown, req: Request, res: Response, next) => {
     if (res.headersSent) return next(thrown);

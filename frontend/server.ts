@@ -2,19 +2,25 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { FuncatronError, PROBLEM_CONTENT_TYPE, toProblem } from '../core/errors.ts';
+import { mayTakeTime } from './body.ts';
 import { writeProblem } from './reply.ts';
 
 /** Longer than the idle time of usual load balancers (60 s): whoever closes first must not be us, or a call in its way is lost. */
 const KEEP_ALIVE_MS = 72_000;
-/** A client has this long for its headers, and for the whole request: what trickles in slower holds a connection for nothing. */
+/**
+ * A client has this long for its headers, and for the whole request: what trickles in slower holds a connection for
+ * nothing. The body of a direct operation has until the deadline of its call.
+ */
 const HEADERS_MS = 10_000;
 const REQUEST_MS = 120_000;
 const CHECK_MS = 2_000;
+const PROBE_MS = 60_000;
 
 export interface FrontendServerOptions {
   readonly maxHeaderBytes: number;
-  /** 10 s when absent; it is looked at every `checkMs`. */
+  /** 10 s, and 120 s for a whole request, when absent; they are looked at every `checkMs`. */
   readonly headersMs?: number;
+  readonly requestMs?: number;
   readonly checkMs?: number;
   /** Everything under `/_funcatron`. */
   readonly own: RequestListener;
@@ -32,8 +38,11 @@ export function createFrontendServer(options: FrontendServerOptions): Server {
     maxHeaderSize: options.maxHeaderBytes,
     keepAliveTimeout: KEEP_ALIVE_MS,
     headersTimeout: options.headersMs ?? HEADERS_MS,
-    requestTimeout: REQUEST_MS,
+    requestTimeout: options.requestMs ?? REQUEST_MS,
     connectionsCheckingInterval: options.checkMs ?? CHECK_MS,
+    // A client whose machine is gone says nothing, and may be the reader of a stream that has nothing to say either.
+    keepAlive: true,
+    keepAliveInitialDelay: PROBE_MS,
     // Node's own refusals have no body; these get a problem as every other.
     requireHostHeader: false,
   });
@@ -81,9 +90,12 @@ function onClientError(cause: NodeJS.ErrnoException, socket: Socket & { _httpMes
   // An answer is on its way on this connection (Node's own handler looks at the same field); ours would be taken for it.
   // Unless the answer is due to the very request that breaks off here: it will not get another one.
   const due = socket._httpMessage ?? undefined;
+  const isTimeout = cause.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  // Node looks at each request once, so this is all there will be said about it.
+  if (isTimeout && due !== undefined && mayTakeTime(due.req)) return;
   const isAnswering = due !== undefined && (due.headersSent || due.req.complete);
   if (cause.code === 'ECONNRESET' || !socket.writable || isAnswering) return void socket.destroy();
-  if (cause.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+  if (isTimeout) {
     return void socket.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n');
   }
   const error =

@@ -2,15 +2,17 @@ import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:h
 import { DirectHeadReader, type DirectOffer } from '../core/wire/direct.ts';
 import type { Envelope } from '../core/wire/envelope.ts';
 
-/** How a transfer ended when its answer did not come: nothing of it can have reached the func, or all of it may have. */
+/** How a transfer ended when its answer did not come. `unreachable`: the call has certainly not been started for it. */
 export type TransferFailure = 'unreachable' | 'lost' | 'tooLarge';
 
 /** Who waits for a transfer. One of `onAnswer` and `onTransferFailure` is called, once, unless it is stopped before. */
 export interface TransferOwner {
-  /** The runner is there: the body is about to be sent. */
+  /** Somebody listens there. */
   onConnected(): void;
-  /** The answer, or the body of one. Its content is paused: it is the owner's to read, after `first`. */
-  onAnswer(content: IncomingMessage, first: Buffer, reply: Envelope | undefined): void;
+  /** The runner has started the call, and takes its body. */
+  onTaken(): void;
+  /** The answer; where a body follows it, that is the content, after `first`. It is paused, and the owner's to read. */
+  onAnswer(content: IncomingMessage, first: Buffer, reply: Envelope): void;
   onTransferFailure(failure: TransferFailure): void;
 }
 
@@ -18,54 +20,91 @@ export interface TransferOptions {
   readonly offer: DirectOffer;
   readonly owner: TransferOwner;
   readonly agent: Agent;
-  /** What is sent: bytes that are here, or a request whose body has not been read; absent: the body of an answer is fetched. */
+  /** What is sent: bytes that are here, or a request whose body has not been read; absent: an answer is fetched. */
   readonly body?: Buffer | IncomingMessage;
   /** Most bytes read from a request. */
   readonly maxBytes: number;
 }
 
-/** Keeps connections to runners: as long as these keep them open. */
+/** Idle connections go before runners close theirs (30 s): a request on its way to one that closes would be lost. */
+const IDLE_MS = 15_000;
+
+/** Keeps connections to runners for a while. */
 export function createTransferAgent(): Agent {
-  return new Agent({ keepAlive: true, maxFreeSockets: 64, timeout: 0 });
+  return new Agent({ keepAlive: true, maxFreeSockets: 64, timeout: IDLE_MS });
 }
 
-/** The bytes of one call, straight to a runner and back (core/wire/direct.ts). Neither side is read faster than the other takes it. */
+/**
+ * The bytes of one call, straight to a runner and back (core/wire/direct.ts). Neither side is read faster than the other
+ * takes it.
+ *
+ * connecting → asking (the body is held back) → taken → answered; each → over. An answer that is fetched is never taken.
+ */
 export class Transfer {
-  readonly #options: TransferOptions;
-  readonly #upstream: ClientRequest;
-  readonly #head: DirectHeadReader | undefined;
-  #isConnected = false;
-  #isOver = false;
+  readonly #options: Omit<TransferOptions, 'body'>;
+  /** Not kept when it has been sent. */
+  #body: Buffer | IncomingMessage | undefined;
+  readonly #head = new DirectHeadReader();
+  #upstream: ClientRequest;
+  #state: 'connecting' | 'asking' | 'taken' | 'answered' | 'over' = 'connecting';
+  #isSecond = false;
   #sentBytes = 0;
 
-  constructor(options: TransferOptions) {
+  constructor({ body, ...options }: TransferOptions) {
     this.#options = options;
-    const { offer, agent, body } = options;
-    const headers: Record<string, string> = { authorization: `Bearer ${offer.token}` };
-    if (Buffer.isBuffer(body)) headers['content-length'] = String(body.length);
-    this.#head = body === undefined ? undefined : new DirectHeadReader();
-    this.#upstream = request(offer.url, { method: body === undefined ? 'GET' : 'POST', agent, headers });
-    this.#upstream.on('error', () => this.#fail());
-    this.#upstream.on('close', () => this.#fail());
-    this.#upstream.on('response', (response) => this.#onResponse(response));
-    this.#upstream.on('socket', (socket) => {
-      if (socket.connecting) socket.once('connect', () => this.#onConnected());
-      else this.#onConnected();
-    });
+    this.#body = body;
+    this.#upstream = this.#ask(options.agent);
+  }
+
+  /** Whether all has been sent that was to be sent. */
+  get isSent(): boolean {
+    return this.#body === undefined || Buffer.isBuffer(this.#body) || this.#body.readableEnded;
   }
 
   /** Nobody waits any more: the runner sees its connection end. Does nothing when all has come. */
   stop(): void {
-    this.#isOver = true;
+    this.#state = 'over';
     this.#upstream.destroy();
   }
 
+  /** It has taken too long to connect, or to be taken: by now the runner has withdrawn its offer. */
+  giveUp(): void {
+    this.#fail('unreachable');
+  }
+
+  #ask(agent: Agent | false): ClientRequest {
+    const { offer } = this.#options;
+    const body = this.#body;
+    const headers: Record<string, string> = { authorization: `Bearer ${offer.token}` };
+    if (body !== undefined) headers['expect'] = '100-continue';
+    // A length that is known saves the runner two frames of chunked coding in each read, and every piece its cut in two.
+    const length = Buffer.isBuffer(body) ? String(body.length) : body?.headers['content-length'];
+    if (length !== undefined) headers['content-length'] = length;
+    const upstream = request(offer.url, { method: body === undefined ? 'GET' : 'POST', agent, headers });
+    upstream.on('error', () => this.#onGone(upstream));
+    upstream.on('close', () => this.#onGone(upstream));
+    upstream.on('continue', () => this.#onContinue());
+    upstream.on('response', (response) => this.#onResponse(response));
+    upstream.on('socket', (socket) => {
+      if (socket.connecting) socket.once('connect', () => this.#onConnected());
+      else this.#onConnected();
+    });
+    if (body === undefined) upstream.end();
+    return upstream;
+  }
+
   #onConnected(): void {
-    if (this.#isOver) return;
-    this.#isConnected = true;
-    const { body, owner } = this.#options;
-    if (body === undefined || Buffer.isBuffer(body)) return void this.#upstream.end(body);
-    owner.onConnected();
+    if (this.#state !== 'connecting') return;
+    this.#state = 'asking';
+    this.#options.owner.onConnected();
+  }
+
+  #onContinue(): void {
+    const body = this.#body;
+    if (this.#state !== 'asking' || body === undefined) return;
+    this.#state = 'taken';
+    this.#options.owner.onTaken();
+    if (Buffer.isBuffer(body)) return void this.#upstream.end(body);
     body.on('data', (chunk: Buffer) => this.#onBody(body, chunk));
     body.on('end', () => this.#upstream.end());
     this.#upstream.on('drain', () => body.resume());
@@ -74,71 +113,49 @@ export class Transfer {
   #onBody(body: IncomingMessage, chunk: Buffer): void {
     if (this.#upstream.destroyed) return; // What still comes is thrown away.
     this.#sentBytes += chunk.length;
-    if (this.#sentBytes > this.#options.maxBytes) return this.#fail('tooLarge');
+    if (this.#sentBytes > this.#options.maxBytes) {
+      // Once it is answered there is nobody to tell; the func sees its body, and the client the answer, break off.
+      if (this.#state === 'answered') return this.stop();
+      return this.#fail('tooLarge');
+    }
     if (!this.#upstream.write(chunk)) body.pause();
   }
 
   #onResponse(response: IncomingMessage): void {
-    if (this.#isOver) return;
-    if (response.statusCode !== 200) return this.#fail();
-    const head = this.#head;
-    if (head === undefined) return this.#answer(response, EMPTY, undefined);
+    if (this.#state === 'over') return;
+    const isTaken = this.#body === undefined || this.#state === 'taken';
+    // Who refuses the second time may have taken the first request, whose connection ended before anybody heard.
+    if (response.statusCode !== 200 || !isTaken) return this.#fail(this.#isSecond || isTaken ? 'lost' : 'unreachable');
     const onData = (piece: Buffer): void => {
       try {
-        const found = head.push(piece);
+        const found = this.#head.push(piece);
         if (found === undefined) return;
         response.off('data', onData);
         response.pause();
-        this.#answer(response, found.rest, found.reply);
+        this.#state = 'answered';
+        if (this.isSent) this.#body = undefined;
+        this.#options.owner.onAnswer(response, found.rest, found.reply);
       } catch {
-        this.#fail(); // Nothing a runner of ours says.
+        this.#fail('lost'); // Nothing a runner of ours says.
       }
     };
     response.on('data', onData);
   }
 
-  #answer(content: IncomingMessage, first: Buffer, reply: Envelope | undefined): void {
-    this.#isOver = true;
-    this.#options.owner.onAnswer(content, first, reply);
+  /** The connection has ended. A kept one may have ended before the request came; the token tells whether it did. */
+  #onGone(upstream: ClientRequest): void {
+    if (upstream !== this.#upstream) return;
+    if (this.#state === 'asking' && upstream.reusedSocket && !this.#isSecond) {
+      this.#isSecond = true;
+      this.#upstream = this.#ask(false);
+      return;
+    }
+    this.#fail(this.#state === 'connecting' ? 'unreachable' : 'lost');
   }
 
-  #fail(failure?: TransferFailure): void {
-    if (this.#isOver) return;
+  #fail(failure: TransferFailure): void {
+    if (this.#state === 'answered' || this.#state === 'over') return;
     this.stop();
-    const { owner, body } = this.#options;
-    const mayHaveRun = this.#isConnected && body !== undefined;
-    owner.onTransferFailure(failure ?? (mayHaveRun ? 'lost' : 'unreachable'));
+    this.#options.owner.onTransferFailure(failure);
   }
-}
-
-const EMPTY = Buffer.alloc(0);
-
-/**
- * Sends the rest of an answer on: `first`, then the content to its end, with its trailers. When it breaks off, or `target`
- * goes, the other goes too: nobody takes a part for the whole.
- */
-export function passOn(content: IncomingMessage, first: Buffer, target: PassTarget): void {
-  if (first.length > 0) target.write(first);
-  content.on('data', (piece: Buffer) => {
-    if (!target.write(piece)) content.pause();
-  });
-  target.on('drain', () => content.resume());
-  content.on('end', () => {
-    if (Object.keys(content.trailers).length > 0) target.addTrailers(content.trailers as Record<string, string>);
-    target.end();
-  });
-  content.on('close', () => {
-    if (!content.readableEnded) target.destroy();
-  });
-  content.on('error', () => undefined); // `close` follows.
-  content.resume();
-}
-
-/** What `passOn` needs of a `ServerResponse`. */
-export interface PassTarget {
-  write(piece: Buffer): boolean;
-  on(event: 'drain', listener: () => void): unknown;
-  addTrailers(trailers: Record<string, string>): void;
-  end(): unknown;
-  destroy(): unknown;
 }

@@ -80,6 +80,11 @@ export class HeldCall {
     );
   }
 
+  /** Whoever waits for its answer takes a body that follows it. */
+  get canFetch(): boolean {
+    return (this.batch.envelope.callFlags(this.index) & CallFlag.fetches) !== 0;
+  }
+
   /** Nobody waits for it any more: aborts it when it runs, drops it when it still waits. A trigger always gets its answer. */
   cancel(): void {
     if (this.state === 'running') this.worker?.isolate?.cancel(this.id);

@@ -68,7 +68,10 @@ export class Dispatch {
       listener,
       replies,
       clock,
+      wheel: options.host.wheel,
       batch: (envelope, address) => this.#batch(envelope, address),
+      onClaimed: (worker, call) => this.host.begin(worker, call),
+      onUnclaimed: (worker, call, why) => this.#onUnclaimed(worker, call, why),
       onEnd: (worker) => this.host.exchanged(worker),
     });
     this.host = new Host({
@@ -79,7 +82,7 @@ export class Dispatch {
         ...events,
         onReplies: (worker, tag, envelope) => this.#onReplies(worker, tag, envelope),
         onStream: (worker, kind, payload) => this.#direct.onFrame(worker, kind, payload),
-        onOffered: (worker, call) => this.host.run(worker, this.#direct.accept(worker, call)),
+        onOffered: (worker, call) => this.#direct.accept(worker, call),
         onLost: (calls, exit) =>
           this.#isDraining ? this.#losses.cutShort(calls) : this.#losses.workerDied(calls, exit),
         onStuck: (calls) => this.#losses.stuck(calls),
@@ -92,6 +95,11 @@ export class Dispatch {
   /** Calls here that are not answered for good yet. */
   get inFlight(): number {
     return this.#tally.open;
+  }
+
+  /** Bodies that are on their way between frontends and workers, or that nobody has come for yet. */
+  get exchanges(): number {
+    return this.#direct.open;
   }
 
   /** Takes a message of the revision's queue. Acknowledges it when each of its calls is answered, or safe elsewhere. */
@@ -198,12 +206,20 @@ export class Dispatch {
     return { envelope, address, delivery, tally: this.#tally, open: envelope.count };
   }
 
-  /** Answers of one worker, for calls of one address. The envelope is passed on as it is. */
+  /** Nobody brought the body of a call that had been accepted: it has not run. */
+  #onUnclaimed(worker: HostedWorker, call: HeldCall, why: 'late' | 'again'): void {
+    if (!this.host.giveUp(worker, call)) return;
+    if (why === 'late') this.#losses.unclaimed([call]);
+    else this.#options.replies.fail([call], 'RUNNER_UNREACHABLE', 'the call was offered again');
+  }
+
+  /** Answers of one worker, for calls of one address. The envelope is passed on as it is. @throws RangeError for what no worker says */
   #onReplies(worker: HostedWorker, tag: number, bytes: Buffer): void {
     const { replies, clock } = this.#options;
     const address = replies.ofTag(tag);
     if (address === undefined) return;
     const envelope = new Envelope(bytes);
+    checkFlags(address, envelope);
     const now = clock.now();
     /** Only made when one of them does not leave with the others: it comes too late, or its body stays here. */
     let leaving: number[] | undefined;
@@ -217,7 +233,6 @@ export class Dispatch {
   }
 
   /** Whether the answer leaves as it came. The runner may have answered in its place; or its body is to be fetched. */
-
   #answer(worker: HostedWorker, address: Address, envelope: Envelope, index: number, now: number): boolean {
     const call = address.calls.get(envelope.idTail(index));
     if (call === undefined || call.state !== 'running' || call.worker !== worker) return false;
@@ -229,5 +244,20 @@ export class Dispatch {
     if ((envelope.replyFlags(index) & ReplyFlag.direct) === 0 || address.queue === undefined) return true;
     this.#direct.offer(worker, call, envelope, index);
     return false;
+  }
+}
+
+/**
+ * A worker is a stranger. Only a runner says that a call is accepted: a frontend would bring its body to whatever address
+ * that names. A body follows its answer where whoever waits can fetch it.
+ * @throws RangeError
+ */
+function checkFlags({ calls }: Address, answers: Envelope): void {
+  for (let index = 0; index < answers.count; index++) {
+    const flags = answers.replyFlags(index);
+    if ((flags & (ReplyFlag.accepted | ReplyFlag.direct)) === 0) continue;
+    const call = calls.get(answers.idTail(index));
+    if ((flags & ReplyFlag.accepted) !== 0 || call?.canFetch === false)
+      throw new RangeError(`an answer with flags ${flags}`);
   }
 }

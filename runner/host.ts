@@ -11,8 +11,8 @@ import { WorkerPool, type PoolEvents, type PoolOptions, type Quarantine } from '
 
 /** What a host tells its owner. */
 export interface HostEvents extends Pick<PoolEvents, 'onLog' | 'onOperation' | 'onReplies' | 'onStream' | 'onChange'> {
-  /** A call has its slot, and its body is elsewhere: it is to be asked for, and `run` then. */
-  onOffered(worker: HostedWorker, call: HeldCall): void;
+  /** A call has its slot, and its body is elsewhere: it is to be asked for. Gives the call that takes the slot. */
+  onOffered(worker: HostedWorker, call: HeldCall): HeldCall;
   /** Calls whose worker is gone: they will not be answered by it. */
   onLost(calls: readonly HeldCall[], exit: WorkerExit): void;
   /** Calls a func did not end although they were aborted. */
@@ -141,9 +141,18 @@ export class Host implements Closable {
     this.#pool.endIfDone(worker);
   }
 
-  /** Gives `worker` a call of its own batch, which took a slot there as another call. */
-  run(worker: HostedWorker, call: HeldCall): void {
-    this.#start(worker, call.batch, [call]);
+  /** The body of a call that has its slot has come: it starts, unless it has been answered meanwhile. */
+  begin(worker: HostedWorker, call: HeldCall): void {
+    if (call.state !== 'running' || call.worker !== worker) return;
+    worker.isolate?.send(call.batch.address.tag, call.batch.envelope.buffer, this.#options.clock.offsetMs);
+  }
+
+  /** It has not come: the slot is free again. Whether the call still had it. */
+  giveUp(worker: HostedWorker, call: HeldCall): boolean {
+    if (call.state !== 'running' || !worker.running.delete(call)) return false;
+    if (this.#waiting > 0) this.#fill();
+    this.exchanged(worker);
+    return true;
   }
 
   /** A body has left, or come. */
@@ -213,12 +222,21 @@ export class Host implements Closable {
       batch,
       calls.filter((call) => !call.isOffered),
     );
-    for (const call of calls) if (call.isOffered) this.#options.events.onOffered(worker, call);
+    for (const call of calls) {
+      if (call.isOffered) this.#occupy(worker, [this.#options.events.onOffered(worker, call)]);
+    }
   }
 
   #start(worker: HostedWorker, batch: Batch, calls: readonly HeldCall[]): void {
     const first = calls[0];
     if (first === undefined) return;
+    this.#occupy(worker, calls);
+    const { envelope, address } = batch;
+    worker.isolate?.send(address.tag, bytesOf(envelope, calls, first), this.#options.clock.offsetMs);
+  }
+
+  /** Calls take their slots. */
+  #occupy(worker: HostedWorker, calls: readonly HeldCall[]): void {
     let earliest = Infinity;
     for (const call of calls) {
       call.state = 'running';
@@ -226,8 +244,6 @@ export class Host implements Closable {
       worker.running.add(call);
       earliest = Math.min(earliest, call.deadline);
     }
-    const { envelope, address } = batch;
-    worker.isolate?.send(address.tag, bytesOf(envelope, calls, first), this.#options.clock.offsetMs);
     this.#deadlines.watch(worker, earliest);
   }
 

@@ -99,6 +99,12 @@ export class Losses {
     this.#fail(calls, 'TIMEOUT', 'the deadline passed before the call was answered');
   }
 
+  /** Calls that were accepted, and whose frontend did not come with their bodies: they have not run. */
+  unclaimed(calls: readonly HeldCall[]): void {
+    const message = 'no frontend brought its body; `funcatron doctor` says which of them cannot reach this runner';
+    this.#fail(calls, 'RUNNER_UNREACHABLE', message);
+  }
+
   /** Calls whose func goes on although they were aborted. */
   stuck(calls: readonly HeldCall[]): void {
     this.#fail(calls, 'TIMEOUT', 'the func did not end before its deadline');

@@ -143,7 +143,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
       },
     },
   });
-  const metrics = createRunnerMetrics({ replies, budget, events: triggers, held: () => agent.held });
+  const metrics = createRunnerMetrics({ replies, listener, budget, events: triggers, held: () => agent.held });
 
   function unready(): readonly string[] {
     const reasons: string[] = [];
@@ -157,6 +157,7 @@ export async function openRunner(options: RunnerOptions): Promise<Runner> {
     return {
       ...memberReport({ id, startedAt, epoch: membership?.snapshot?.epoch, stopping: state.isDraining }),
       role: 'runner',
+      directUrl: listener.url,
       revisions: agent.describe().map(withEvents),
     };
   }

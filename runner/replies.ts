@@ -56,6 +56,11 @@ export class Replies implements Closable {
     this.#byTag.delete(address.tag);
   }
 
+  /** How many addresses there are beside those of reply queues. */
+  get others(): number {
+    return this.#byTag.size - this.#byQueue.size;
+  }
+
   ofTag(tag: number): Address | undefined {
     return this.#byTag.get(tag);
   }

@@ -112,6 +112,10 @@ export class Revision implements Closable {
     return this.#opened?.dispatch.inFlight ?? 0;
   }
 
+  get exchanges(): number {
+    return this.#opened?.dispatch.exchanges ?? 0;
+  }
+
   get #quarantine(): Quarantine | undefined {
     return this.#opened?.dispatch.host.quarantine;
   }

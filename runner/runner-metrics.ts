@@ -6,6 +6,7 @@ import type { WorkerBudget } from './worker-budget.ts';
 
 export interface MetricSources {
   readonly replies: Replies;
+  readonly listener: { readonly offers: number };
   readonly budget: WorkerBudget;
   readonly events: { readonly counts: ReadonlyMap<string, EventCounts> };
   held(): readonly Revision[];
@@ -38,6 +39,17 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
   ]);
   const workers = metrics.gauge('funcatron_runner_workers', 'Workers that take calls.', ['bundle', 'revision']);
   const busy = metrics.gauge('funcatron_runner_calls_in_flight', 'Calls held.', ['bundle', 'revision']);
+  const exchanges = metrics.gauge(
+    'funcatron_runner_direct_exchanges',
+    'Bodies on their way between frontends and workers, or waiting for a frontend.',
+    ['bundle', 'revision'],
+  );
+  const offers = metrics.gauge('funcatron_runner_direct_offers', 'Bodies no frontend has come for yet.', []);
+  const addresses = metrics.gauge(
+    'funcatron_runner_reply_addresses',
+    'Where answers go beside reply queues: to bodies on their way, triggers and funcs that called.',
+    [],
+  );
   const allWorkers = metrics.gauge(
     'funcatron_runner_workers_all',
     'Workers of all bundles, those that start included.',
@@ -59,6 +71,7 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
     const { bundle, counts } = revision;
     workers.set([bundle, revision.revision], revision.workers);
     busy.set([bundle, revision.revision], revision.inFlight);
+    exchanges.set([bundle, revision.revision], revision.exchanges);
     grow(revision, restarts, [bundle], revision.restarts);
     if (counts === undefined) return;
     for (const [operation, status, total] of counts.answers())
@@ -79,6 +92,8 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
         }
       }
       allWorkers.set([], sources.budget.taken);
+      offers.set([], sources.listener.offers);
+      addresses.set([], sources.replies.others);
       return metrics.text();
     },
   };

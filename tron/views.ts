@@ -120,7 +120,8 @@ export function viewRoutes(bundle: BundleEntry, records: readonly BundleRecord[]
 }
 
 export function viewRunner(report: RunnerReport & { readonly silentMs: number }): View {
-  return { ...viewMember(report), revisions: report.revisions };
+  const { directUrl, revisions } = report;
+  return { ...viewMember(report), ...(directUrl === undefined ? {} : { directUrl }), revisions };
 }
 
 export function viewFrontend(report: FrontendReport & { readonly silentMs: number }): View {

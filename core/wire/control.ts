@@ -73,6 +73,8 @@ interface ReportBase {
 
 export interface RunnerReport extends ReportBase {
   readonly role: 'runner';
+  /** Where frontends bring and fetch long bodies; absent from older runners. */
+  readonly directUrl?: string;
   readonly revisions: readonly HeldRevision[];
 }
 

@@ -1,15 +1,17 @@
 import { formatId, ID_BYTES } from '../id.ts';
-import { Envelope } from './envelope.ts';
+import { Envelope, KIND_REPLIES, ReplyFlag } from './envelope.ts';
 
 /**
  * The direct path: the queue picks the runner, the bytes go by HTTP between it and the frontend.
  *
- * - `accepted`: `POST <url>` with the body of the request. The answer is `200`, and its content: u32 length of an
- *   envelope, the envelope with the one reply, and, where that has `ReplyFlag.direct`, the bytes of its body to the end.
- * - `direct`: `GET <url>`; the content of the answer is the body.
+ * - `accepted`: `POST <url>` with the body of the request, which is held back until the runner says `100 Continue`: a
+ *   frontend that hears anything else, or nothing, knows that its call has not been started there.
+ * - `direct`: `GET <url>`.
  *
- * Both with `authorization: Bearer <token>`. An offer is good for one request and one call, until its deadline. A transfer
- * that cannot be finished ends with its connection: a body that ends in order is whole.
+ * Both with `authorization: Bearer <token>`. The answer to both is `200`, and its content: u32 length of an envelope, the
+ * envelope with the one reply, and, where that has `ReplyFlag.direct`, the bytes of its body to the end. An offer is good
+ * for one request and one call, for `CLAIM_MS` and not beyond its deadline. A transfer that cannot be finished ends with
+ * its connection: a body that ends in order is whole.
  */
 
 /** Where a runner offers the bytes of one call: the JSON body of an `accepted` or `direct` reply. */
@@ -18,32 +20,40 @@ export interface DirectOffer {
   readonly url: string;
   /** 256 random bits, base64url. */
   readonly token: string;
-  /** Length of the body to be fetched, where it is known. */
-  readonly bytes?: number | undefined;
 }
 
-/** Content type of the answer to an accepted call. */
+/** Content type of the answer. */
 export const DIRECT_CONTENT_TYPE = 'application/x-funcatron';
 /** Longest envelope that precedes a body: its meta holds at most 32 KiB of headers, and the lines of the call's log. */
 export const MAX_DIRECT_HEAD_BYTES = 2 * 1024 * 1024;
 /** From this length on a body goes direct. */
 export const DIRECT_BYTES = 64 * 1024;
+/** How long a frontend may take to come for what it was offered: then a slot, or what made a body, is let go. */
+export const CLAIM_MS = 5_000;
 
-const PATH = '/direct/';
+/** Where a runner's listener answers everybody that it is one, for `funcatron doctor`: 404, with this header. */
+export const DIRECT_PATH = '/direct/';
+export const DIRECT_HEADER = 'x-funcatron-direct';
+
 const TOKEN = /^[A-Za-z0-9_-]{43}$/;
 
 /** The path of a call's offer. */
 export function directPath(callId: Buffer): string {
-  return PATH + formatId(callId, 0);
+  return DIRECT_PATH + formatId(callId, 0);
 }
 
-/** Reads the body of an `accepted` or `direct` reply. @throws TypeError when it is no offer */
-export function readOffer(body: Buffer): DirectOffer {
-  const { url, token, bytes } = JSON.parse(body.toString()) as Partial<DirectOffer>;
+/**
+ * Reads the body of an `accepted` or `direct` reply. Whoever may write to a reply queue can name any host here, but only
+ * the path of this call, and nothing but plain HTTP.
+ * @throws TypeError or SyntaxError when it is no offer for this call
+ */
+export function readOffer(body: Buffer, callId: Buffer): DirectOffer {
+  const { url, token } = JSON.parse(body.toString()) as Partial<DirectOffer>;
   if (typeof url !== 'string' || typeof token !== 'string' || !TOKEN.test(token)) throw new TypeError('no offer');
-  if (!new URL(url).pathname.includes(PATH)) throw new TypeError('the offer is not for the direct path');
-  if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes >= 0)) throw new TypeError('an offer of no length');
-  return { url, token, bytes };
+  const { protocol, username, password, pathname, search, hash } = new URL(url);
+  const isPlain = protocol === 'http:' && username + password + search + hash === '';
+  if (!isPlain || !pathname.endsWith(directPath(callId))) throw new TypeError('an offer that leads elsewhere');
+  return { url, token };
 }
 
 /** The head of the answer to an accepted call: the length of the envelope, and the envelope. */
@@ -61,7 +71,7 @@ export class DirectHeadReader {
 
   /**
    * Adds what has come. `undefined` while the head is not whole.
-   * @throws RangeError when it is longer than any head; INVALID_REQUEST when it holds no envelope
+   * @throws RangeError when it is longer than any head, or no single reply; INVALID_REQUEST when it holds no envelope
    */
   push(piece: Buffer): { readonly reply: Envelope; readonly rest: Buffer } | undefined {
     this.#pieces.push(piece);
@@ -72,7 +82,11 @@ export class DirectHeadReader {
     const length = whole.readUInt32BE(0);
     if (length > MAX_DIRECT_HEAD_BYTES) throw new RangeError(`a head of ${length} bytes`);
     if (whole.length < 4 + length) return undefined;
-    return { reply: new Envelope(whole.subarray(4, 4 + length)), rest: whole.subarray(4 + length) };
+    const reply = new Envelope(whole.subarray(4, 4 + length));
+    const isAnswer =
+      reply.kind === KIND_REPLIES && reply.count === 1 && (reply.replyFlags(0) & ReplyFlag.accepted) === 0;
+    if (!isAnswer) throw new RangeError('a head that is not one answer');
+    return { reply, rest: whole.subarray(4 + length) };
   }
 }
 

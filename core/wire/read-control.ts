@@ -80,7 +80,13 @@ function isReport(value: unknown): value is Report {
     isTime(value['sentAt']) &&
     isEpoch(value['epoch']) &&
     typeof value['stopping'] === 'boolean' &&
-    (value['role'] === 'runner' ? isListOf(value['revisions'], isHeldRevision) : isFrontendsPart(value))
+    (value['role'] === 'runner' ? isRunnersPart(value) : isFrontendsPart(value))
+  );
+}
+
+function isRunnersPart(value: Fields): boolean {
+  return (
+    (value['directUrl'] === undefined || isText(value['directUrl'])) && isListOf(value['revisions'], isHeldRevision)
   );
 }
 

@@ -1,21 +1,24 @@
 import type { ClusterClock } from '../../core/clock.ts';
-import { readLength, STREAM_ID_BYTES } from '../../core/wire/direct.ts';
+import type { TimerWheel } from '../../core/deadline.ts';
+import { CLAIM_MS, type DirectOffer, STREAM_ID_BYTES } from '../../core/wire/direct.ts';
 import { CallFlag, encodeReplies, Envelope, HEADER_BYTES, ReplyFlag } from '../../core/wire/envelope.ts';
 import { type Address, type Batch, HeldCall } from '../call.ts';
 import type { HostedWorker } from '../hosted-worker.ts';
 import type { Replies } from '../replies.ts';
-import { Exchange } from './exchange.ts';
+import { Exchange, type ExchangeOptions } from './exchange.ts';
 import type { DirectListener } from './listener.ts';
-
-/** How long a frontend may take to come for what it was offered. */
-const CLAIM_MS = 10_000;
 
 export interface DirectCallsOptions {
   readonly listener: DirectListener;
   readonly replies: Replies;
   readonly clock: ClusterClock;
+  readonly wheel: TimerWheel;
   /** Counts the one call of an envelope in. */
   readonly batch: (envelope: Envelope, address: Address) => Batch;
+  /** The body of a call that was accepted has come: it is to be run. */
+  readonly onClaimed: (worker: HostedWorker, call: HeldCall) => void;
+  /** It has not, in time: its slot is free again. Or the call is offered `again`: nobody waits for this one. */
+  readonly onUnclaimed: (worker: HostedWorker, call: HeldCall, why: 'late' | 'again') => void;
   /** A worker has one exchange less. */
   readonly onEnd: (worker: HostedWorker) => void;
 }
@@ -38,10 +41,10 @@ export class DirectCalls {
     return this.#open;
   }
 
-  /** Takes a call that has a slot in `worker`; gives the one to run in its place. */
+  /** Takes a call that has a slot in `worker`; gives the one that takes the slot in its place, until its body has come. */
   accept(worker: HostedWorker, offered: HeldCall): HeldCall {
-    const { listener, replies, batch } = this.#options;
-    const exchange = this.#exchange(worker, offered.id, 'POST');
+    const { listener, replies, batch, onClaimed, onUnclaimed } = this.#options;
+    const { id } = offered;
     const address = replies.add((answer) => {
       exchange.answer(answer);
       replies.remove(address);
@@ -49,29 +52,21 @@ export class DirectCalls {
     });
     const call = new HeldCall(batch(onceOnly(offered), address), 0);
     address.calls.set(call.tail, call);
-    const offer = JSON.stringify(listener.offer(exchange, this.#claimMs(offered)));
-    const { id } = offered;
+    const exchange = this.#exchange(worker, id, 'POST', {
+      onClaimed: () => onClaimed(worker, call),
+      onUnclaimed: (why) => onUnclaimed(worker, call, why),
+    });
+    const offer = listener.offer(exchange, this.#claimMs(offered));
     offered.state = 'answered';
-    const accepted = { id, status: 200, flags: ReplyFlag.accepted, waitUs: 0, funcUs: 0, meta: '', body: offer };
-    replies.send(offered.batch.address, new Envelope(encodeReplies([accepted])));
+    this.#send(offered, ReplyFlag.accepted, offer);
     return call;
   }
 
-  /** Has the frontend fetch the body of an answer: record `index`, which says how long it is. */
+  /** Has the frontend fetch an answer: record `index`, whose body says how long the one is that follows as a stream. */
   offer(worker: HostedWorker, call: HeldCall, answers: Envelope, index: number): void {
-    const { listener, replies } = this.#options;
-    const exchange = this.#exchange(worker, call.id, 'GET');
-    const offer = { ...listener.offer(exchange, CLAIM_MS), bytes: readLength(answers.body(index)) };
-    const record = {
-      id: answers.id(index),
-      status: answers.status(index),
-      flags: answers.replyFlags(index),
-      waitUs: answers.waitUs(index),
-      funcUs: answers.funcUs(index),
-      meta: answers.meta(index),
-      body: JSON.stringify(offer),
-    };
-    replies.send(call.batch.address, new Envelope(encodeReplies([record])));
+    const exchange = this.#exchange(worker, call.id, 'GET', {});
+    exchange.answer(new Envelope(answers.pick([index])));
+    this.#send(call, ReplyFlag.direct, this.#options.listener.offer(exchange, CLAIM_MS));
   }
 
   /** A frame of a stream; those of exchanges that are over come late. @throws RangeError when it makes no sense */
@@ -79,13 +74,25 @@ export class DirectCalls {
     worker.exchanges.get(keyOf(payload))?.onFrame(kind, payload.subarray(STREAM_ID_BYTES));
   }
 
-  #exchange(worker: HostedWorker, id: Buffer, method: 'POST' | 'GET'): Exchange {
+  #send(call: HeldCall, flags: number, offer: DirectOffer): void {
+    const body = JSON.stringify(offer);
+    const record = { id: call.id, status: 200, flags, waitUs: 0, funcUs: 0, meta: '', body };
+    this.#options.replies.send(call.batch.address, new Envelope(encodeReplies([record])));
+  }
+
+  #exchange(
+    worker: HostedWorker,
+    id: Buffer,
+    method: 'POST' | 'GET',
+    events: Pick<ExchangeOptions, 'onClaimed' | 'onUnclaimed'>,
+  ): Exchange {
     const { isolate } = worker;
     if (isolate === undefined) throw new Error('a call in a worker that has not started');
-    const { listener, onEnd } = this.#options;
+    const { listener, wheel, onEnd } = this.#options;
     const key = keyOf(id);
-    worker.exchanges.get(key)?.reset('the call came again');
     const exchange = new Exchange({
+      ...events,
+      wheel,
       id,
       method,
       worker: isolate,

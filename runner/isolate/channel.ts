@@ -203,7 +203,15 @@ export class Channel {
     if (this.#have === 0 && !this.#isHeld) return this.#deliver(chunk, chunk.length);
     this.#pieces.push(chunk);
     this.#have += chunk.length;
-    if (this.#have >= this.#need && !this.#isHeld) this.#deliver(this.#takeKept(), chunk.length);
+    if (this.#have < this.#need || this.#isHeld) return;
+    const over = this.#have - this.#need;
+    if (this.#need === FRAME_HEADER_BYTES || over >= chunk.length) return this.#deliver(this.#takeKept(), chunk.length);
+    // What came behind a frame that was cut in two is not copied with it: of frames as long as a read each is cut.
+    const frame = Buffer.concat(this.#pieces, this.#need);
+    this.#pieces = [];
+    this.#have = 0;
+    this.#parse(frame, 1);
+    if (!this.#ended) this.#deliver(chunk.subarray(chunk.length - over), chunk.length);
   }
 
   /** Delivers what a turn may, of bytes that begin with a frame; the last `readBytes` of them were read just now. */

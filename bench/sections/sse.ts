@@ -8,7 +8,7 @@ export const sse: Section = async ({ say, table, must }, isQuick) => {
   const rows: (string | number)[][] = [];
   for (const clients of isQuick ? COUNTS.slice(0, 1) : COUNTS) {
     if (clients > allowed) {
-      rows.push([clients, `not run: a frontend may open files for ${allowed}`, '', '', '', '', '', '']);
+      rows.push([clients, `not run: a frontend may open files for ${allowed}`, '', '', '', '', '', '', '']);
       continue;
     }
     const result = await measureSse({ clients, seconds: isQuick ? 5 : 10 });
@@ -22,6 +22,7 @@ export const sse: Section = async ({ say, table, must }, isQuick) => {
       memory.join(', '),
       `${digits(without.p50Ms)} / ${digits(without.p99Ms)}`,
       `${digits(beside.p50Ms)} / ${digits(beside.p99Ms)}`,
+      `${digits(beside.p50Ms / without.p50Ms)} / ${digits(beside.p99Ms / without.p99Ms)}`,
       beside.errors,
     ]);
     const load = `${clients} clients of server-sent events`;
@@ -53,6 +54,7 @@ export const sse: Section = async ({ say, table, must }, isQuick) => {
       'memory KB a client (PSS)',
       'calls without them, p50 / p99 ms',
       'beside them',
+      'ratio',
       'errors',
     ],
     rows,

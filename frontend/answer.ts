@@ -3,13 +3,11 @@ import type { ErrorCode, ErrorData } from '../core/errors.ts';
 import { formatId } from '../core/id.ts';
 import { CALL_CONTENT_TYPE, renderCall } from './call-log.ts';
 import { addProblem, beginReply, headersByName, writeProblem, writeReply, type HeaderList } from './reply.ts';
-import { serverTiming } from './server-timing.ts';
+import { CallTiming } from './server-timing.ts';
 
 /** The one answer to a request: which call it was and where the time went, whatever else it says. */
 export class Answer {
-  /** `performance.now()` when the request was read, and when its call was sent (0: it was not). */
-  readonly startedAt = performance.now();
-  sentAt = 0;
+  readonly timing = new CallTiming();
   /** The connection ends with this answer. */
   isLast = false;
   readonly #req: IncomingMessage;
@@ -34,40 +32,40 @@ export class Answer {
    * What a func answered.
    * @throws what `writeReply` throws; another answer may then be sent
    */
-  reply(status: number, headers: HeaderList, body: Buffer | string, funcUs = 0, log?: unknown): void {
-    if (this.#hasLog) return this.#replyWithLog(status, headers, body, funcUs, log);
-    this.#addOwnHeaders(headers, funcUs);
+  reply(status: number, headers: HeaderList, body: Buffer | string, log?: unknown): void {
+    if (this.#hasLog) return this.#replyWithLog(status, headers, body, log);
+    this.#addOwnHeaders(headers);
     writeReply(this.#req, this.#res, status, headers, body);
   }
 
   /** What a func answered, but for its body, which follows: `bytes` of it, where that is known. */
-  begin(status: number, headers: HeaderList, bytes: number | undefined, funcUs: number): void {
-    this.#addOwnHeaders(headers, funcUs);
+  begin(status: number, headers: HeaderList, bytes: number | undefined): void {
+    this.#addOwnHeaders(headers);
     beginReply(this.#res, status, headers, bytes);
   }
 
-  fail(code: ErrorCode, message: string, data: ErrorData, funcUs: number): void {
+  fail(code: ErrorCode, message: string, data: ErrorData): void {
     const headers: HeaderList = [];
     if (this.#hasLog) {
       const { log, ...rest } = data;
       const { status, body } = addProblem({ code, message, data: rest }, headers, this.callId);
-      return this.#replyWithLog(status, headers, body, funcUs, log);
+      return this.#replyWithLog(status, headers, body, log);
     }
-    this.#addOwnHeaders(headers, funcUs);
+    this.#addOwnHeaders(headers);
     writeProblem(this.#req, this.#res, { code, message, data }, headers, this.callId);
   }
 
   /** The whole answer as JSON beside the lines. Its status stays, unless it is one that has no body. */
-  #replyWithLog(status: number, headers: HeaderList, body: Buffer | string, funcUs: number, log: unknown): void {
+  #replyWithLog(status: number, headers: HeaderList, body: Buffer | string, log: unknown): void {
     const text = renderCall(status, headersByName(headers), body, Array.isArray(log) ? log : []);
     const own: HeaderList = ['content-type', CALL_CONTENT_TYPE, 'cache-control', 'no-store'];
-    this.#addOwnHeaders(own, funcUs);
+    this.#addOwnHeaders(own);
     writeReply(this.#req, this.#res, status === 204 || status === 205 || status === 304 ? 200 : status, own, text);
   }
 
-  #addOwnHeaders(headers: HeaderList, funcUs: number): void {
+  #addOwnHeaders(headers: HeaderList): void {
     headers.push('x-funcatron-call-id', this.callId);
-    headers.push('server-timing', serverTiming(this.startedAt, this.sentAt, funcUs));
+    headers.push('server-timing', this.timing.toString());
     if (this.isLast) headers.push('connection', 'close');
   }
 }

@@ -1,5 +1,7 @@
 import type { Rpc } from '../core/broker/rpc.ts';
+import type { ClusterClock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
+import type { StampClock } from '../core/stamp-clock.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import type { Routes } from './routes.ts';
 import type { ValidatorCache } from './validators.ts';
@@ -12,6 +14,8 @@ export interface HttpCallContext extends DirectContext {
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
   readonly rpc: Rpc;
+  readonly clock: Pick<ClusterClock, 'now' | 'offsetMs'>;
+  readonly stamps: StampClock;
   readonly validators: ValidatorCache;
   readonly metrics: CallMetrics;
   readonly log: Log;

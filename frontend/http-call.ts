@@ -191,7 +191,7 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     if (!rpc.isReady) return this.#fail('BROKER_DOWN', 'the message broker cannot be reached', SOON);
     if (this.#deadline === 0) this.#deadline = clock.now() + (operation.spec.timeoutMs || callTimeoutMs);
     if (operation.revision.ready === 0) return this.#waitForRunner(operation.revision);
-    this.#answer.sentAt = performance.now();
+    this.#answer.timing.sentAt = performance.now();
     const isDirect = this.#isStreaming || this.#body.length > this.#context.directBytes;
     this.#rpcCall = rpc.call(
       operation.revision.target,
@@ -240,12 +240,13 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     try {
       const flags = envelope.replyFlags(index);
       if ((flags & (ReplyFlag.accepted | ReplyFlag.direct)) !== 0) return this.#goDirect(envelope, index);
+      this.#answer.timing.read(envelope, index, this.#context);
       const reply = readReply(envelope, index);
-      if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data, envelope.funcUs(index));
+      if (reply.kind === 'failed') return this.#fail(reply.code, reply.message, reply.data);
       const problems = this.#check(operation, reply);
       if (problems.length > 0) return this.#refuseReply(operation, { problems });
       this.#concludeConnection();
-      this.#answer.reply(reply.status, reply.headers, reply.body, envelope.funcUs(index), reply.log);
+      this.#answer.reply(reply.status, reply.headers, reply.body, reply.log);
       this.#end(reply.status);
       this.#dropBody();
       this.#holdUnread(reply.body.length);
@@ -275,7 +276,8 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     try {
       const { status, headers } = readHead(reply, 0);
       this.#concludeConnection();
-      this.#answer.begin(status, headers, status === 204 || status === 304 ? undefined : bytes, reply.funcUs(0));
+      this.#answer.timing.read(reply, 0, this.#context);
+      this.#answer.begin(status, headers, status === 204 || status === 304 ? undefined : bytes);
       this.#end(status);
       this.#direct?.sendBody();
     } catch (error) {
@@ -342,9 +344,9 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     this.#fail('INVALID_RESPONSE', `the answer of func ${operationId} cannot be sent or does not match its document`);
   }
 
-  #fail(code: ErrorCode, message: string, data: ErrorData = {}, funcUs = 0): void {
+  #fail(code: ErrorCode, message: string, data: ErrorData = {}): void {
     this.#concludeConnection();
-    this.#answer.fail(code, message, data, funcUs);
+    this.#answer.fail(code, message, data);
     this.#end(ERRORS[code].status);
     this.#dropBody();
   }
@@ -373,7 +375,7 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
     if (this.#waitsUntil !== 0) this.#context.waitingRoom.leave(this);
     this.#release();
     this.#releaseBytes();
-    this.#context.metrics.observe(this.#route?.operation, status, performance.now() - this.#answer.startedAt);
+    this.#context.metrics.observe(this.#route?.operation, status, this.#answer.timing);
   }
 
   #release(): void {

@@ -12,6 +12,7 @@ import { ServiceStack, type Closable } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
 import { memberReport, openMembership } from '../core/membership.ts';
 import { createMetrics } from '../core/metrics.ts';
+import { StampClock } from '../core/stamp-clock.ts';
 import type { Store } from '../core/store/store.ts';
 import { urlOf } from '../core/url.ts';
 import type { FrontendReport } from '../core/wire/control.ts';
@@ -92,6 +93,7 @@ export async function openFrontend(options: FrontendOptions): Promise<Frontend> 
     operators: createOperatorCheck({ store, given: config.token, log }),
     rpc,
     clock,
+    stamps: new StampClock(),
     validators: new ValidatorCache(),
     metrics: createCallMetrics(metrics),
     log,

@@ -1,3 +1,6 @@
+import { Histogram } from '../core/histogram.ts';
+import { PART_BUCKETS_S } from '../core/metrics.ts';
+
 /** What became of the calls of one revision: plain counters, because they are counted on the hot path and read rarely. */
 export class CallCounts {
   /** Answers by operation and status class: `[operation * 6 + class]`, class 0 being none of 1xx … 5xx. */
@@ -8,10 +11,19 @@ export class CallCounts {
   redelivered = 0;
   rerun = 0;
   crashed = 0;
+  /** Seconds calls waited for a slot, and what of that was the start of a worker, for those that waited for one. */
+  readonly slotWait = new Histogram(PART_BUCKETS_S);
+  readonly coldLoad = new Histogram(PART_BUCKETS_S);
 
   constructor(operations: readonly string[]) {
     this.operations = operations;
     this.#answers = new Float64Array(operations.length * 6);
+  }
+
+  /** Calls were given to a worker, for the first time. */
+  started(calls: number, waitMs: number, coldMs: number): void {
+    this.slotWait.observe(waitMs / 1000, calls);
+    if (coldMs > 0) this.coldLoad.observe(coldMs / 1000, calls);
   }
 
   answered(operation: number, status: number): void {

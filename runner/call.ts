@@ -22,7 +22,14 @@ export interface Batch {
   readonly address: Address;
   readonly delivery: Delivery | undefined;
   readonly tally: Tally;
+  readonly arrival: Arrival;
   open: number;
+}
+
+/** When calls came to this runner: `performance.now()`, and its stamp by the clock of this machine (0: nobody knows). */
+export interface Arrival {
+  readonly ms: number;
+  readonly us: number;
 }
 
 /** Calls of one revision that came here and are not settled yet, and the deliveries that brought them and are not acknowledged. */
@@ -45,6 +52,9 @@ export class HeldCall {
   attempt: number;
   state: 'waiting' | 'running' | 'answered' | 'settled' = 'waiting';
   worker: HostedWorker | undefined;
+  /** `performance.now()` when it was given to a worker, the last one (0: it was not), and what of its wait was the start of that. */
+  startedAt = 0;
+  coldMs = 0;
   /** Calls by `context.invoke` that its func waits for: while there are any, it lends its slot to others of them. */
   invokes = 0;
   /** The same call, delivered again while it is held here: acknowledged together with it. */
@@ -114,6 +124,7 @@ const SETTLED: Batch = {
   address: { tag: 0, queue: undefined, calls: new Map(), deliver: () => Promise.resolve('returned') },
   delivery: undefined,
   tally: { open: 0, deliveries: 0 },
+  arrival: { ms: 0, us: 0 },
   open: 0,
 };
 

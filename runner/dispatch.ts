@@ -2,13 +2,15 @@ import type { Broker, Delivery } from '../core/broker/broker.ts';
 import type { ClusterClock } from '../core/clock.ts';
 import { delay } from '../core/lifecycle.ts';
 import type { Log } from '../core/log.ts';
+import { StampClock } from '../core/stamp-clock.ts';
 import { Envelope, KIND_CALLS, ReplyFlag } from '../core/wire/envelope.ts';
 import { DirectCalls } from './direct/direct-calls.ts';
 import type { DirectListener } from './direct/listener.ts';
-import { closeOne, HeldCall, type Address, type Batch, type Tally } from './call.ts';
+import { closeOne, HeldCall, type Address, type Arrival, type Batch, type Tally } from './call.ts';
 import type { CancelledIds } from './cancels.ts';
 import type { CallCounts } from './call-counts.ts';
 import { CallLog } from './call-log.ts';
+import { stampAnswer } from './call-timing.ts';
 import { Host, type HostOptions } from './host.ts';
 import type { HostedWorker } from './hosted-worker.ts';
 import { Losses } from './losses.ts';
@@ -31,7 +33,7 @@ export interface DispatchOptions {
   readonly prefetch: number;
   /** Whether a call that waits for one it made lets others run in its slot: not a func that blocks its process meanwhile. */
   readonly lendsSlots: boolean;
-  readonly host: Omit<HostOptions, 'events' | 'clock' | 'log'>;
+  readonly host: Omit<HostOptions, 'events' | 'clock' | 'counts' | 'log'>;
   readonly events: Pick<HostOptions['events'], 'onLog' | 'onOperation' | 'onChange'>;
 }
 
@@ -46,6 +48,7 @@ export class Dispatch {
   readonly #losses: Losses;
   readonly #callLog: CallLog;
   readonly #direct: DirectCalls;
+  readonly #stamps = new StampClock();
   readonly #tally: Tally = { open: 0, deliveries: 0 };
   readonly #giveUp = new AbortController();
   #isDraining = false;
@@ -69,7 +72,7 @@ export class Dispatch {
       replies,
       clock,
       wheel: options.host.wheel,
-      batch: (envelope, address) => this.#batch(envelope, address),
+      batch: (envelope, address, { arrival }) => this.#batch(envelope, address, arrival),
       onClaimed: (worker, call) => this.host.begin(worker, call),
       onUnclaimed: (worker, call, why) => this.#onUnclaimed(worker, call, why),
       onEnd: (worker) => this.host.exchanged(worker),
@@ -77,6 +80,7 @@ export class Dispatch {
     this.host = new Host({
       ...options.host,
       clock,
+      counts,
       log,
       events: {
         ...events,
@@ -112,7 +116,7 @@ export class Dispatch {
 
   /** Takes calls of a trigger; the answers go to its address. */
   take(envelope: Envelope, address: Address): void {
-    this.#start(this.#batch(envelope, address));
+    this.#start(this.#batch(envelope, address, this.#arrival()));
   }
 
   /**
@@ -126,7 +130,7 @@ export class Dispatch {
 
   /** Takes a call that a func here waits for, past the queue. */
   takeNested(envelope: Envelope, address: Address): void {
-    this.#start(this.#batch(envelope, address), true);
+    this.#start(this.#batch(envelope, address, this.#arrival()), true);
   }
 
   /** Starts the calls of a batch that certainly has not run; those nobody waits for are dropped. */
@@ -188,22 +192,26 @@ export class Dispatch {
     try {
       const envelope = new Envelope(delivery.body);
       if (envelope.kind === KIND_CALLS && envelope.count > 0 && replyTo !== undefined) {
-        return this.#batch(envelope, this.#options.replies.ofQueue(replyTo), delivery);
+        return this.#batch(envelope, this.#options.replies.ofQueue(replyTo), this.#arrival(), delivery);
       }
-    } catch {
-      // Not an envelope of this version; said below.
+    } catch (error) {
+      this.#options.log.warn({ err: error, queue: this.#options.queue }, 'dropped a message that is no envelope');
+      return undefined;
     }
-    this.#options.log.warn(
-      { queue: this.#options.queue, bytes: delivery.body.length },
-      'dropped a message that holds no calls',
-    );
+    const bytes = delivery.body.length;
+    this.#options.log.warn({ queue: this.#options.queue, bytes }, 'dropped a message that holds no calls');
     return undefined;
   }
 
-  #batch(envelope: Envelope, address: Address, delivery?: Delivery): Batch {
+  #batch(envelope: Envelope, address: Address, arrival: Arrival, delivery?: Delivery): Batch {
     this.#tally.open += envelope.count;
     if (delivery !== undefined) this.#tally.deliveries++;
-    return { envelope, address, delivery, tally: this.#tally, open: envelope.count };
+    return { envelope, address, delivery, tally: this.#tally, arrival, open: envelope.count };
+  }
+
+  #arrival(): Arrival {
+    const ms = performance.now();
+    return { ms, us: this.#stamps.stampOf(ms) };
   }
 
   /** Nobody brought the body of a call that had been accepted: it has not run. */
@@ -238,6 +246,7 @@ export class Dispatch {
     if (call === undefined || call.state !== 'running' || call.worker !== worker) return false;
     call.state = 'answered';
     worker.running.delete(call);
+    stampAnswer(call, envelope, index, this.#options.clock.offsetMs);
     this.#options.counts.answered(call.batch.envelope.operation(call.index), envelope.status(index));
     if ((envelope.replyFlags(index) & ReplyFlag.failed) !== 0) this.#callLog.refused(call, envelope, index);
     else if (call.deadline <= now) this.#callLog.ended(call, 'TIMEOUT', 'the func ended after its deadline');

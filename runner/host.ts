@@ -3,6 +3,7 @@ import type { TimerWheel } from '../core/deadline.ts';
 import type { Closable } from '../core/lifecycle.ts';
 import type { Envelope } from '../core/wire/envelope.ts';
 import type { Batch, HeldCall } from './call.ts';
+import type { CallCounts } from './call-counts.ts';
 import { DeadlineWatch } from './deadline-watch.ts';
 import type { HostedWorker } from './hosted-worker.ts';
 import type { WorkerExit } from './isolate/isolate.ts';
@@ -27,6 +28,7 @@ export interface HostOptions extends PoolOptions {
   readonly slotTimeoutMs: number;
   readonly wheel: TimerWheel;
   readonly clock: ClusterClock;
+  readonly counts: Pick<CallCounts, 'started'>;
   readonly events: HostEvents;
 }
 
@@ -144,6 +146,7 @@ export class Host implements Closable {
   /** The body of a call that has its slot has come: it starts, unless it has been answered meanwhile. */
   begin(worker: HostedWorker, call: HeldCall): void {
     if (call.state !== 'running' || call.worker !== worker) return;
+    call.startedAt = performance.now();
     worker.isolate?.send(call.batch.address.tag, call.batch.envelope.buffer, this.#options.clock.offsetMs);
   }
 
@@ -223,24 +226,30 @@ export class Host implements Closable {
       calls.filter((call) => !call.isOffered),
     );
     for (const call of calls) {
-      if (call.isOffered) this.#occupy(worker, [this.#options.events.onOffered(worker, call)]);
+      if (call.isOffered) this.#occupy(worker, this.#options.events.onOffered(worker, call));
     }
   }
 
   #start(worker: HostedWorker, batch: Batch, calls: readonly HeldCall[]): void {
     const first = calls[0];
     if (first === undefined) return;
-    this.#occupy(worker, calls);
+    this.#occupy(worker, first, calls);
+    const now = performance.now();
+    for (const call of calls) call.startedAt = now;
     const { envelope, address } = batch;
     worker.isolate?.send(address.tag, bytesOf(envelope, calls, first), this.#options.clock.offsetMs);
   }
 
-  /** Calls take their slots. */
-  #occupy(worker: HostedWorker, calls: readonly HeldCall[]): void {
+  /** Calls of one batch take their slots. */
+  #occupy(worker: HostedWorker, first: HeldCall, calls: readonly HeldCall[] = [first]): void {
+    const { arrival } = first.batch;
+    const coldMs = worker.coldMs(arrival.ms);
+    if (first.startedAt === 0) this.#options.counts.started(calls.length, performance.now() - arrival.ms, coldMs);
     let earliest = Infinity;
     for (const call of calls) {
       call.state = 'running';
       call.worker = worker;
+      call.coldMs = coldMs;
       worker.running.add(call);
       earliest = Math.min(earliest, call.deadline);
     }

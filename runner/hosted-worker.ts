@@ -18,6 +18,8 @@ export class HostedWorker implements WheelEntry {
   /** Bodies on their way in or out of it, by the id of their call as latin1; those of answers take no slot. */
   readonly exchanges = new Map<string, Exchange>();
   readonly startedAt = performance.now();
+  /** `performance.now()` when it came to take calls; 0 before. */
+  #readyAt = 0;
   /** `performance.now()` when its last call ended; means something only while it runs none. */
   idleSince = this.startedAt;
   /** For the deadline wheel: the earliest deadline it is watched for, cluster time; 0 = not watched. */
@@ -53,11 +55,17 @@ export class HostedWorker implements WheelEntry {
     return this.state === 'ready' ? this.free + this.lenders : 0;
   }
 
+  /** How long a call that came at `arrivedAt` waited for it to start; 0 when it was there. */
+  coldMs(arrivedAt: number): number {
+    return arrivedAt >= this.#readyAt ? 0 : this.#readyAt - Math.max(this.startedAt, arrivedAt);
+  }
+
   /** False when it died meanwhile. */
   becomeReady(): boolean {
     if (this.state !== 'starting') return false;
     this.state = 'ready';
-    this.idleSince = performance.now();
+    this.#readyAt = performance.now();
+    this.idleSince = this.#readyAt;
     return true;
   }
 

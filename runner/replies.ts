@@ -5,6 +5,7 @@ import { ERRORS, type ErrorCode } from '../core/errors.ts';
 import { delay, type Closable } from '../core/lifecycle.ts';
 import { encodeReplies, Envelope, ReplyFlag, type ReplyRecord } from '../core/wire/envelope.ts';
 import type { Address, HeldCall } from './call.ts';
+import { timingOf } from './call-timing.ts';
 
 /** Addresses kept although no call is held for them; above that the idle ones are forgotten. */
 const IDLE_ADDRESSES = 1_000;
@@ -85,7 +86,7 @@ export class Replies implements Closable {
     for (const call of calls) {
       call.state = 'answered';
       call.batch.address.calls.set(call.tail, call);
-      const record = failedReply(call.id, code, message);
+      const record = failedReply(call, code, message, this.#clock.offsetMs);
       const list = records.get(call.batch.address);
       if (list === undefined) records.set(call.batch.address, [record]);
       else list.push(record);
@@ -148,14 +149,13 @@ function lastDeadline(address: Address, answers: Envelope, now: number): number 
 }
 
 /** A failed reply, as the edge expects it: see `FailedReply`. */
-function failedReply(id: Buffer, code: ErrorCode, message: string): ReplyRecord {
+function failedReply(call: HeldCall, code: ErrorCode, message: string, offsetMs: number): ReplyRecord {
   const { status } = ERRORS[code];
   return {
-    id,
+    id: call.id,
     status,
     flags: ReplyFlag.failed,
-    waitUs: 0,
-    funcUs: 0,
+    ...timingOf(call, offsetMs),
     meta: '',
     body: JSON.stringify({ code, message, ...(status === 503 ? { data: { retryAfterS: 1 } } : {}) }),
   };

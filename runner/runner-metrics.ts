@@ -1,4 +1,4 @@
-import { createMetrics, type CounterMetric } from '../core/metrics.ts';
+import { createMetrics, PART_BUCKETS_S, type CounterMetric } from '../core/metrics.ts';
 import type { Replies } from './replies.ts';
 import type { Revision } from './revision.ts';
 import type { EventCounts } from './triggers/event-fate.ts';
@@ -55,6 +55,18 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
     'Workers of all bundles, those that start included.',
     [],
   );
+  const slotWait = metrics.histogram(
+    'funcatron_runner_slot_wait_seconds',
+    'From the arrival of a call to its slot in a worker.',
+    ['bundle'],
+    PART_BUCKETS_S,
+  );
+  const coldLoad = metrics.histogram(
+    'funcatron_runner_cold_load_seconds',
+    'What of that was the start of the worker, for calls that waited for one.',
+    ['bundle'],
+    PART_BUCKETS_S,
+  );
   const seen = new WeakMap<object, Map<string, number>>();
 
   /** Adds what `total` has grown by since the last time it was looked at. */
@@ -74,6 +86,8 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
     exchanges.set([bundle, revision.revision], revision.exchanges);
     grow(revision, restarts, [bundle], revision.restarts);
     if (counts === undefined) return;
+    counts.slotWait.moveTo(slotWait.of([bundle]));
+    counts.coldLoad.moveTo(coldLoad.of([bundle]));
     for (const [operation, status, total] of counts.answers())
       grow(counts, answers, [bundle, operation, status], total);
     for (const event of ['cancelled', 'expired', 'redelivered', 'rerun', 'crashed'] as const) {

@@ -1,5 +1,5 @@
 import type { WheelEntry } from '../deadline.ts';
-import { HEADER_BYTES, RECORD_BYTES, type CallRecord, type Envelope } from '../wire/envelope.ts';
+import { CALL_RECORD_BYTES, HEADER_BYTES, type CallRecord, type Envelope } from '../wire/envelope.ts';
 
 /** A lane takes no more calls into a batch once it is this long: 1 MiB plus one call is the most that crosses the queue. */
 const MAX_BATCH_BYTES = 1024 * 1024;
@@ -63,7 +63,7 @@ export class RpcCall implements CallRecord, WheelEntry {
 
   /** Bytes it holds in memory and on the wire; a meta that is a string counts its characters. */
   get bytes(): number {
-    return RECORD_BYTES + this.meta.length + (this.body?.length ?? 0);
+    return CALL_RECORD_BYTES + this.meta.length + (this.body?.length ?? 0);
   }
 
   expire(): void {

@@ -1,3 +1,4 @@
+import { toFuncatronError } from '../errors.ts';
 import type { Closable } from '../lifecycle.ts';
 import type { Log } from '../log.ts';
 import { Envelope, KIND_REPLIES } from '../wire/envelope.ts';
@@ -36,11 +37,11 @@ export function createReplyAddress(options: ReplyAddressOptions): ReplyAddress {
 
   function hear(delivery: Delivery): void {
     const envelope = decode(delivery.body);
-    if (envelope === undefined) {
-      log.warn({ bytes: delivery.body.length }, 'a message on the reply queue is no envelope of replies');
-      return;
-    }
-    options.onReplies(envelope);
+    if (envelope instanceof Envelope) return options.onReplies(envelope);
+    log.warn(
+      { bytes: delivery.body.length, reason: envelope },
+      'a message on the reply queue is no envelope of replies',
+    );
   }
 
   return {
@@ -56,11 +57,12 @@ export function createReplyAddress(options: ReplyAddressOptions): ReplyAddress {
   };
 }
 
-function decode(body: Buffer): Envelope | undefined {
+/** The replies, or why there are none: another version's, for one. */
+function decode(body: Buffer): Envelope | string {
   try {
     const envelope = new Envelope(body);
-    return envelope.kind === KIND_REPLIES ? envelope : undefined;
-  } catch {
-    return undefined; // Not an envelope of this version: the caller says so.
+    return envelope.kind === KIND_REPLIES ? envelope : 'it holds calls';
+  } catch (error) {
+    return toFuncatronError(error).message;
   }
 }

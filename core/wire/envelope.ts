@@ -5,7 +5,7 @@ import type { LogLevel } from '../log.ts';
  * The envelope: many calls, or many replies, in one message.
  *
  * ```
- * 0  u8   version   (1)
+ * 0  u8   version   (calls: 1, replies: 2)
  * 1  u8   kind      (1 = calls, 2 = replies)
  * 2  u16  count
  * 4  count fixed-size records, then for each record its meta and its body, in the same order
@@ -19,21 +19,28 @@ import type { LogLevel } from '../log.ts';
  * 16 f64  deadline, unix ms       26 u8   flags   27 u8 attempt (1 = first)
  * 28 u32  meta bytes              32 u32  body bytes
  * ```
- * Reply record, 36 bytes:
+ * Reply record, 44 bytes:
  * ```
  * 0  16   call id                 16 u16  HTTP status
- * 18 u8   flags   19 u8 reserved  20 u32  microseconds the call waited in the worker's process
+ * 18 u8   flags   19 u8 reserved  20 u32  microseconds from its arrival to the first line of its func
  * 24 u32  microseconds the func took
  * 28 u32  meta bytes              32 u32  body bytes
+ * 36 u32  its arrival: a stamp of core/stamp-clock.ts, 0 when nobody knows
+ * 40 u32  microseconds of the wait that were the start of a worker
  * ```
+ * A worker says when a call arrived in its process, by the clock of its machine. Its runner takes the arrival back to its
+ * own, by cluster time, and makes the wait longer by as much: see `setTiming`.
  */
 /** Bytes of a call id. Stands here and not with the maker of ids, which needs node:crypto: workers read envelopes and start faster without it. */
 export const ID_BYTES = 16;
-const WIRE_VERSION = 1;
 export const KIND_CALLS = 1;
 export const KIND_REPLIES = 2;
+/** What is written and read of each kind; a record that changes its layout gets the next version. */
+const CALLS_VERSION = 1;
+const REPLIES_VERSION = 2;
 export const HEADER_BYTES = 4;
-export const RECORD_BYTES = 36;
+export const CALL_RECORD_BYTES = 36;
+export const REPLY_RECORD_BYTES = 44;
 
 export const CallFlag = {
   /** The call may be run again when a runner died with it (GET HEAD PUT DELETE OPTIONS, or declared idempotent). */
@@ -79,6 +86,9 @@ export interface ReplyRecord {
   readonly flags: number;
   readonly waitUs: number;
   readonly funcUs: number;
+  /** Absent: nobody knows. */
+  readonly arrivedUs?: number;
+  readonly coldUs?: number;
   readonly meta: Buffer | string;
   readonly body: Buffer | string | undefined;
 }
@@ -133,7 +143,7 @@ export interface FailedReply {
 export function encodeCalls(calls: readonly CallRecord[]): Buffer {
   const target = allocate(KIND_CALLS, calls);
   let record = HEADER_BYTES;
-  let payload = HEADER_BYTES + calls.length * RECORD_BYTES;
+  let payload = HEADER_BYTES + calls.length * CALL_RECORD_BYTES;
   for (const call of calls) {
     call.id.copy(target, record);
     target.writeDoubleBE(call.deadline, record + 16);
@@ -141,7 +151,7 @@ export function encodeCalls(calls: readonly CallRecord[]): Buffer {
     target[record + 26] = call.flags;
     target[record + 27] = call.attempt;
     payload = writePayload(target, record, payload, call);
-    record += RECORD_BYTES;
+    record += CALL_RECORD_BYTES;
   }
   return target;
 }
@@ -150,7 +160,7 @@ export function encodeCalls(calls: readonly CallRecord[]): Buffer {
 export function encodeReplies(replies: readonly ReplyRecord[]): Buffer {
   const target = allocate(KIND_REPLIES, replies);
   let record = HEADER_BYTES;
-  let payload = HEADER_BYTES + replies.length * RECORD_BYTES;
+  let payload = HEADER_BYTES + replies.length * REPLY_RECORD_BYTES;
   for (const reply of replies) {
     reply.id.copy(target, record);
     target.writeUInt16BE(reply.status, record + 16);
@@ -158,8 +168,10 @@ export function encodeReplies(replies: readonly ReplyRecord[]): Buffer {
     target[record + 19] = 0;
     target.writeUInt32BE(reply.waitUs, record + 20);
     target.writeUInt32BE(reply.funcUs, record + 24);
+    target.writeUInt32BE(reply.arrivedUs ?? 0, record + 36);
+    target.writeUInt32BE(reply.coldUs ?? 0, record + 40);
     payload = writePayload(target, record, payload, reply);
-    record += RECORD_BYTES;
+    record += REPLY_RECORD_BYTES;
   }
   return target;
 }
@@ -167,13 +179,21 @@ export function encodeReplies(replies: readonly ReplyRecord[]): Buffer {
 type Payload = { readonly meta: Buffer | string; readonly body: Buffer | string | undefined };
 
 function allocate(kind: number, items: readonly Payload[]): Buffer {
-  let size = HEADER_BYTES + items.length * RECORD_BYTES;
+  let size = HEADER_BYTES + items.length * recordBytesOf(kind);
   for (const item of items) size += byteLength(item.meta) + byteLength(item.body);
   const target = Buffer.allocUnsafe(size);
-  target[0] = WIRE_VERSION;
+  target[0] = versionOf(kind);
   target[1] = kind;
   target.writeUInt16BE(items.length, 2);
   return target;
+}
+
+function versionOf(kind: number): number {
+  return kind === KIND_REPLIES ? REPLIES_VERSION : CALLS_VERSION;
+}
+
+function recordBytesOf(kind: number): number {
+  return kind === KIND_REPLIES ? REPLY_RECORD_BYTES : CALL_RECORD_BYTES;
 }
 
 function byteLength(part: Buffer | string | undefined): number {
@@ -202,19 +222,25 @@ export class Envelope {
   readonly buffer: Buffer;
   readonly kind: number;
   readonly count: number;
+  readonly #recordBytes: number;
   /** Where the meta of each record starts; the last entry is the end of the buffer. */
   readonly #starts: number[];
 
   /** @throws INVALID_REQUEST when the bytes are not an envelope of this version */
   constructor(buffer: Buffer) {
-    if (buffer.length < HEADER_BYTES || buffer[0] !== WIRE_VERSION) {
-      throw new FuncatronError('INVALID_REQUEST', `message is not an envelope of version ${WIRE_VERSION}`);
+    const kind = buffer[1] ?? 0;
+    if (buffer.length < HEADER_BYTES || buffer[0] !== versionOf(kind)) {
+      throw new FuncatronError(
+        'INVALID_REQUEST',
+        `message of version ${buffer[0]}, kind ${kind} is not an envelope this process reads: calls (kind ${KIND_CALLS}) of version ${CALLS_VERSION}, replies (kind ${KIND_REPLIES}) of version ${REPLIES_VERSION}`,
+      );
     }
     this.buffer = buffer;
-    this.kind = buffer[1] ?? 0;
+    this.kind = kind;
     this.count = buffer.readUInt16BE(2);
+    this.#recordBytes = recordBytesOf(kind);
     this.#starts = [];
-    let start = HEADER_BYTES + this.count * RECORD_BYTES;
+    let start = HEADER_BYTES + this.count * this.#recordBytes;
     if (start > buffer.length) throw new FuncatronError('INVALID_REQUEST', 'envelope ends inside its records');
     for (let index = 0; index < this.count; index++) {
       this.#starts.push(start);
@@ -231,7 +257,7 @@ export class Envelope {
 
   /** Where the record starts in `buffer`; its first 16 bytes are the call id. */
   recordAt(index: number): number {
-    return HEADER_BYTES + index * RECORD_BYTES;
+    return HEADER_BYTES + index * this.#recordBytes;
   }
 
   /** The call id, as a view. */
@@ -292,27 +318,42 @@ export class Envelope {
   funcUs(index: number): number {
     return this.buffer.readUInt32BE(this.recordAt(index) + 24);
   }
+  arrivedUs(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 36);
+  }
+  coldUs(index: number): number {
+    return this.buffer.readUInt32BE(this.recordAt(index) + 40);
+  }
+
+  /** Writes into a reply when its call arrived here and how long it waited since; the buffer must be the caller's own. */
+  setTiming(index: number, arrivedUs: number, waitUs: number, coldUs: number): void {
+    const at = this.recordAt(index);
+    this.buffer.writeUInt32BE(waitUs, at + 20);
+    this.buffer.writeUInt32BE(arrivedUs, at + 36);
+    this.buffer.writeUInt32BE(coldUs, at + 40);
+  }
 
   /**
    * A new envelope of some of the records, metas and bodies copied as they are.
    * @param attempt when given, the attempt every chosen call now carries
    */
   pick(indexes: readonly number[], attempt?: number): Buffer {
-    let size = HEADER_BYTES + indexes.length * RECORD_BYTES;
+    const recordBytes = this.#recordBytes;
+    let size = HEADER_BYTES + indexes.length * recordBytes;
     for (const index of indexes) size += this.metaBytes(index) + this.bodyBytes(index);
     const target = Buffer.allocUnsafe(size);
-    target[0] = WIRE_VERSION;
+    target[0] = versionOf(this.kind);
     target[1] = this.kind;
     target.writeUInt16BE(indexes.length, 2);
     let record = HEADER_BYTES;
-    let payload = HEADER_BYTES + indexes.length * RECORD_BYTES;
+    let payload = HEADER_BYTES + indexes.length * recordBytes;
     for (const index of indexes) {
       const at = this.recordAt(index);
-      this.buffer.copy(target, record, at, at + RECORD_BYTES);
+      this.buffer.copy(target, record, at, at + recordBytes);
       if (attempt !== undefined) target[record + 27] = Math.min(attempt, 255);
       const start = this.#starts[index] ?? 0;
       payload += this.buffer.copy(target, payload, start, start + this.metaBytes(index) + this.bodyBytes(index));
-      record += RECORD_BYTES;
+      record += recordBytes;
     }
     return target;
   }

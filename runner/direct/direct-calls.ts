@@ -13,8 +13,8 @@ export interface DirectCallsOptions {
   readonly replies: Replies;
   readonly clock: ClusterClock;
   readonly wheel: TimerWheel;
-  /** Counts the one call of an envelope in. */
-  readonly batch: (envelope: Envelope, address: Address) => Batch;
+  /** Counts the one call of an envelope in, which came when `before` did. */
+  readonly batch: (envelope: Envelope, address: Address, before: Batch) => Batch;
   /** The body of a call that was accepted has come: it is to be run. */
   readonly onClaimed: (worker: HostedWorker, call: HeldCall) => void;
   /** It has not, in time: its slot is free again. Or the call is offered `again`: nobody waits for this one. */
@@ -50,7 +50,7 @@ export class DirectCalls {
       replies.remove(address);
       return Promise.resolve('accepted');
     });
-    const call = new HeldCall(batch(onceOnly(offered), address), 0);
+    const call = new HeldCall(batch(onceOnly(offered), address, offered.batch), 0);
     address.calls.set(call.tail, call);
     const exchange = this.#exchange(worker, id, 'POST', {
       onClaimed: () => onClaimed(worker, call),

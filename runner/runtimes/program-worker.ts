@@ -159,11 +159,11 @@ export class ProgramWorker implements Worker {
   }
 
   #answer({ tag, id, canFetch, startedMs }: Entry, outcome: ProgramReply | ProgramFailure): void {
-    if ('code' in outcome) return this.#fail(tag, id, outcome.code, outcome.message);
+    if ('code' in outcome) return this.#fail(tag, id, outcome.code, outcome.message, startedMs);
     const { status, headers, body } = outcome;
     const maxBytes = canFetch ? FETCHED_BYTES : REPLY_BYTES;
     if (body.length > maxBytes) {
-      return this.#fail(tag, id, 'RESPONSE_TOO_LARGE', `a reply is longer than ${maxBytes} bytes`);
+      return this.#fail(tag, id, 'RESPONSE_TOO_LARGE', `a reply is longer than ${maxBytes} bytes`, startedMs);
     }
     const funcUs = Math.round((performance.now() - startedMs) * 1000);
     const meta = JSON.stringify({ headers });
@@ -175,19 +175,21 @@ export class ProgramWorker implements Worker {
     this.#reply(tag, { id, status, flags: 0, waitUs: 0, funcUs, meta, body });
   }
 
-  #fail(tag: number, id: Buffer, code: ErrorCode, message: string): void {
+  /** `startedMs`: when the program was given the call. */
+  #fail(tag: number, id: Buffer, code: ErrorCode, message: string, startedMs = performance.now()): void {
     const body = JSON.stringify({ code, message } satisfies FailedReply);
     const { status } = ERRORS[code];
-    this.#reply(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body });
+    const funcUs = Math.round((performance.now() - startedMs) * 1000);
+    this.#reply(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs, meta: '', body });
   }
 
   #reply(tag: number, record: ReplyRecord): void {
     if (!this.#isGone) this.#events.onReplies(tag, encodeReplies([record]));
   }
 
-  #expire(key: string, { tag, id, call }: Entry): void {
+  #expire(key: string, { tag, id, call, startedMs }: Entry): void {
     this.#entries.delete(key);
-    this.#fail(tag, id, 'TIMEOUT', 'the program did not answer before the deadline');
+    this.#fail(tag, id, 'TIMEOUT', 'the program did not answer before the deadline', startedMs);
     this.#driver.abandon(call, 'overdue');
   }
 }

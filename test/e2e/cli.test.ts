@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -97,6 +98,31 @@ describe('cli (one process)', () => {
     assert.match(unasked.stderr, /add --yes/);
     await good('rm', 'greeter', '--yes');
     assert.equal((await fetch(`${httpUrl}/greeter/greet/ada`)).status, 404);
+  });
+
+  it('loads an operation and says where the time goes: bench', async function () {
+    this.timeout(60_000);
+    const bundle = join(folder, 'loaded');
+    await runCli(['init', bundle]);
+    await good('deploy', bundle);
+    const url = `${httpUrl}/loaded/greet/ada`;
+    const bench = ['-c', '2', '-d', '0.5'];
+    const shown = await runCli(['bench', url, ...bench]);
+    assert.equal(shown.code, 0, shown.stdout + shown.stderr);
+    assert.match(shown.stdout, /\n {2}200 +\d+\n[\s\S]*latency +p50/);
+    for (const part of ['frontend', 'queue', 'isolate', 'cold', 'func', 'reply'])
+      assert.match(shown.stdout, new RegExp(`\n${part} +[\\d.]+ ms +[\\d.]+ ms`));
+    const { stdout } = await runCli(['bench', url, ...bench, '-r', '50', '--json']);
+    const { answers, serverTimingMs } = JSON.parse(stdout) as {
+      answers: number;
+      serverTimingMs: Record<string, { p50: number }>;
+    };
+    assert.ok(answers > 15 && answers <= 26, `${answers} answers`);
+    assert.equal(serverTimingMs['cold']?.p50, 0);
+    const missing = await runCli(['bench', `${httpUrl}/nothing`, ...bench]);
+    assert.equal(missing.code, 1, missing.stderr);
+    assert.match(missing.stdout, /\n {2}404 /);
+    await good('rm', 'loaded', '-y');
   });
 
   it('follows logs until it is interrupted', async function () {
@@ -260,6 +286,25 @@ describe('cli', () => {
     const { code, stderr } = await runCli(['ls', '--tron-url', `http://127.0.0.1:${await freePort()}`]);
     assert.equal(code, 3);
     assert.match(stderr, /cannot reach the management API[\s\S]*TRON_DOWN[\s\S]*funcatron up/);
+  });
+
+  it('bench prints what it has when it is interrupted (130), and says when nobody answers (3)', async () => {
+    const server = createHttpServer((_req, res) => res.end()).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    const url = `http://127.0.0.1:${port}/`;
+    const bench = startCli(['bench', url, '-d', '600']);
+    await new Promise((resolve) => server.once('request', resolve));
+    bench.child.kill('SIGINT');
+    assert.equal(await bench.ended, 130);
+    assert.match(bench.stdout(), /answers +\d+/);
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    const none = await runCli(['bench', url, '-d', '600']);
+    assert.equal(none.code, 3);
+    assert.match(none.stderr, /nobody answers at http:\S+\n.*→ .*funcatron up/);
+    const wrong = await runCli(['bench', 'localhost:8080', '-c', '0']);
+    assert.equal(wrong.code, 2);
   });
 
   it('guesses what was meant (2)', async () => {

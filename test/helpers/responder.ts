@@ -22,6 +22,10 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly body?: Buffer | string;
   readonly funcUs?: number;
+  readonly waitUs?: number;
+  readonly coldUs?: number;
+  /** A stamp. */
+  readonly arrivedUs?: number;
 }
 
 /** Stands in for a runner: consumes a work queue and answers what `answer` says, or nothing when it says nothing. */
@@ -105,8 +109,10 @@ function replyOf(call: SeenCall, answer: Answer): ReplyRecord {
     id: call.idBytes,
     status: answer.status ?? 200,
     flags: answer.flags ?? (answer.headers === undefined ? ReplyFlag.json : 0),
-    waitUs: 10,
+    waitUs: answer.waitUs ?? 10,
     funcUs: answer.funcUs ?? 100,
+    arrivedUs: answer.arrivedUs ?? 0,
+    coldUs: answer.coldUs ?? 0,
     meta: answer.headers === undefined ? '' : JSON.stringify({ headers: answer.headers }),
     body: answer.body ?? '{"ok":true}',
   };

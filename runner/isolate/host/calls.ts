@@ -1,11 +1,12 @@
 import { isUtf8 } from 'node:buffer';
 import { ERRORS } from '../../../core/errors.ts';
+import { StampClock } from '../../../core/stamp-clock.ts';
 import {
   CallFlag,
   encodeReplies,
   Envelope,
   type FailedReply,
-  RECORD_BYTES,
+  REPLY_RECORD_BYTES,
   ReplyFlag,
   type ReplyRecord,
 } from '../../../core/wire/envelope.ts';
@@ -25,6 +26,7 @@ interface Entry {
   /** Of the call: `CallFlag`. */
   readonly flags: number;
   readonly receivedMs: number;
+  readonly arrivedUs: number;
   enteredMs: number;
   /** When its func had returned, for a call that did not wait; else 0. */
   leftMs: number;
@@ -70,6 +72,7 @@ export class Calls {
   readonly #options: CallsOptions;
   readonly #entries: (Entry | undefined)[] = [];
   readonly #free: number[] = [];
+  readonly #stamps = new StampClock();
   /** Calls that wait for a realm; those that were answered meanwhile are passed over. */
   #line: Waiting[] = [];
   #replies = new Map<number, ReplyRecord[]>();
@@ -90,12 +93,13 @@ export class Calls {
   /** Enters every call of an envelope into its guest; the guest runs up to the first `await` of each. */
   enter(tag: number, clockOffsetMs: number, bytes: Buffer): void {
     const receivedMs = performance.now();
+    const arrivedUs = this.#stamps.stampOf(receivedMs);
     const now = Date.now();
     const envelope = new Envelope(bytes);
     for (let index = 0; index < envelope.count; index++) {
       const deadline = envelope.deadline(index) + clockOffsetMs;
       if (deadline <= now) this.#expire(tag, envelope.id(index));
-      else this.#accept(tag, envelope, index, deadline, receivedMs);
+      else this.#accept(tag, envelope, index, deadline, receivedMs, arrivedUs);
     }
   }
 
@@ -124,7 +128,14 @@ export class Calls {
     return undefined;
   }
 
-  #accept(tag: number, envelope: Envelope, index: number, deadline: number, receivedMs: number): void {
+  #accept(
+    tag: number,
+    envelope: Envelope,
+    index: number,
+    deadline: number,
+    receivedMs: number,
+    arrivedUs: number,
+  ): void {
     const id = envelope.id(index);
     const flags = envelope.callFlags(index);
     const slot = this.#free.pop() ?? this.#entries.length;
@@ -134,6 +145,7 @@ export class Calls {
       id,
       flags,
       receivedMs,
+      arrivedUs,
       enteredMs: 0,
       leftMs: 0,
       deadline,
@@ -266,7 +278,7 @@ export class Calls {
     let start = 0;
     let bytes = 0;
     for (let index = 0; index < records.length; index++) {
-      bytes += RECORD_BYTES + (records[index]?.meta.length ?? 0) + (records[index]?.body?.length ?? 0);
+      bytes += REPLY_RECORD_BYTES + (records[index]?.meta.length ?? 0) + (records[index]?.body?.length ?? 0);
       if (bytes < REPLIES_BYTES) continue;
       this.#options.send(tag, encodeReplies(records.slice(start, index + 1)));
       start = index + 1;
@@ -295,7 +307,7 @@ export class Calls {
     const enteredMs = entry.enteredMs === 0 ? now : entry.enteredMs;
     const waitUs = Math.round((enteredMs - entry.receivedMs) * 1000);
     const funcUs = Math.round(((entry.leftMs === 0 ? now : entry.leftMs) - enteredMs) * 1000);
-    this.#add(entry.tag, { id: entry.id, status, flags, waitUs, funcUs, meta, body });
+    this.#add(entry.tag, { id: entry.id, status, flags, arrivedUs: entry.arrivedUs, waitUs, funcUs, meta, body });
     if (entry.realm !== undefined) this.#options.onAnswered(entry.realm);
   }
 

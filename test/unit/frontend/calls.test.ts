@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { delay } from '../../../core/lifecycle.ts';
+import { StampClock } from '../../../core/stamp-clock.ts';
 import { ReplyFlag } from '../../../core/wire/envelope.ts';
 import { callQueue, cancelExchange, listenerQueue, listenerTopology } from '../../../core/wire/topology.ts';
 import { snapshotOf, testBundle, type TestBundle, type TestBundleOptions } from '../../helpers/live-bundle.ts';
@@ -170,12 +172,37 @@ describe('frontend', () => {
 
     it('and says where the time went', async () => {
       await open();
-      answer = () => ({ funcUs: 1_500 });
+      const stamps = new StampClock();
+      answer = async () => {
+        const arrivedUs = stamps.stampOf(performance.now());
+        await delay(60);
+        return { arrivedUs, waitUs: 40_000, coldUs: 35_000, funcUs: 1_500 };
+      };
       const response = await test.fetch('/shop/orders/7');
       assert.match(
         response.headers.get('server-timing') ?? '',
-        /^frontend;dur=[\d.]+, queue;dur=[\d.]+, func;dur=1\.5$/,
+        /^frontend;dur=[\d.]+, queue;dur=[\d.]+, isolate;dur=40, cold;dur=35, func;dur=1\.5, reply;dur=[\d.]+$/,
       );
+      const labels = 'bundle="orders",operation="getOrder",status="2xx"';
+      const name = 'funcatron_http_call_part_seconds';
+      for (const part of ['frontend', 'queue', 'isolate', 'cold', 'func', 'reply'])
+        assert.equal(await metric(test.frontend, `${name}_count{${labels},part="${part}"}`), 1, part);
+      assert.equal(await metric(test.frontend, `${name}_bucket{${labels},part="isolate",le="0.05"}`), 1);
+      assert.equal(await metric(test.frontend, `${name}_bucket{${labels},part="isolate",le="0.01"}`), 0);
+    });
+
+    it('and says of a call without an answer how long it waited for one', async () => {
+      await open();
+      answer = () => undefined;
+      const response = await test.fetch('/shop/quick');
+      assert.equal(response.status, 504);
+      assert.match(response.headers.get('server-timing') ?? '', /^frontend;dur=[\d.]+, unanswered;dur=[\d.]+$/);
+    });
+
+    it('and says of a call that never left that it was here', async () => {
+      await open();
+      const response = await test.fetch('/shop/nothing');
+      assert.match(response.headers.get('server-timing') ?? '', /^frontend;dur=[\d.]+$/);
     });
 
     it('and passes a valid traceparent on, or begins a trace named like the call', async () => {

@@ -24,7 +24,14 @@ import {
   type RunnerReport,
   type Snapshot,
 } from '../../../core/wire/control.ts';
-import { CallFlag, type CallMeta, type FailedReply, ReplyFlag, type ReplyMeta } from '../../../core/wire/envelope.ts';
+import {
+  CallFlag,
+  type CallMeta,
+  type FailedReply,
+  ReplyFlag,
+  type ReplyMeta,
+  type ReplyRecord,
+} from '../../../core/wire/envelope.ts';
 import {
   callQueue,
   listenerQueue,
@@ -163,6 +170,8 @@ export interface CallOutcome {
   readonly body: string;
   /** Code of a failed reply, or how the call ended without one. */
   readonly code: string | undefined;
+  /** Absent without a reply. */
+  readonly times?: Required<Pick<ReplyRecord, 'arrivedUs' | 'waitUs' | 'coldUs' | 'funcUs'>>;
 }
 
 /** Calls a revision as a frontend does. */
@@ -188,6 +197,12 @@ export function call(rpc: Rpc, target: RpcTarget, operation: number, options: Ca
             headers: meta === '' ? undefined : (JSON.parse(meta) as ReplyMeta).headers,
             body,
             code: failed ? (JSON.parse(body) as FailedReply).code : undefined,
+            times: {
+              arrivedUs: envelope.arrivedUs(index),
+              waitUs: envelope.waitUs(index),
+              coldUs: envelope.coldUs(index),
+              funcUs: envelope.funcUs(index),
+            },
           });
         },
         onFailure: (failure: RpcFailure) => resolve({ status: 0, headers: undefined, body: '', code: failure }),

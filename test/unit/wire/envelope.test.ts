@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
+  CALL_RECORD_BYTES,
   CallFlag,
   encodeCalls,
   encodeReplies,
   Envelope,
   KIND_CALLS,
   KIND_REPLIES,
-  RECORD_BYTES,
   ReplyFlag,
   type CallRecord,
 } from '../../../core/wire/envelope.ts';
@@ -57,11 +57,21 @@ describe('core/wire/envelope', () => {
 
   it('writes a reply as these bytes', () => {
     const bytes = encodeReplies([
-      { id: id(2), status: 200, flags: ReplyFlag.json, waitUs: 7, funcUs: 300, meta: '', body: '{"ok":true}' },
+      {
+        id: id(2),
+        status: 200,
+        flags: ReplyFlag.json,
+        waitUs: 7,
+        funcUs: 300,
+        arrivedUs: 0x01020304,
+        coldUs: 5,
+        meta: '',
+        body: '{"ok":true}',
+      },
     ]);
     assert.equal(
       bytes.toString('hex'),
-      '01020001' +
+      '02020001' +
         '0193a0b1c2d37e4f8a9b0c1d00000002' +
         '00c8' +
         '02' +
@@ -70,6 +80,8 @@ describe('core/wire/envelope', () => {
         '0000012c' +
         '00000000' +
         '0000000b' +
+        '01020304' +
+        '00000005' +
         '7b226f6b223a747275657d',
     );
   });
@@ -101,6 +113,8 @@ describe('core/wire/envelope', () => {
       flags: ReplyFlag.failed,
       waitUs: 1,
       funcUs: 2,
+      arrivedUs: 3,
+      coldUs: 4,
       meta: '{}',
       body: Buffer.from([0, 255]),
     };
@@ -112,11 +126,36 @@ describe('core/wire/envelope', () => {
         envelope.replyFlags(0),
         envelope.waitUs(0),
         envelope.funcUs(0),
+        envelope.arrivedUs(0),
+        envelope.coldUs(0),
         envelope.meta(0).toString(),
         [...envelope.body(0)],
       ],
-      [504, ReplyFlag.failed, 1, 2, '{}', [0, 255]],
+      [504, ReplyFlag.failed, 1, 2, 3, 4, '{}', [0, 255]],
     );
+  });
+
+  it('puts the times of a runner in the place of those of its worker, and touches nothing else', () => {
+    const reply = { id: id(9), status: 200, flags: ReplyFlag.json, waitUs: 1, funcUs: 2, meta: '{}', body: 'x' };
+    const envelope = new Envelope(encodeReplies([reply, reply]));
+    envelope.setTiming(1, 30, 40, 50);
+    assert.deepEqual(envelope.buffer, encodeReplies([reply, { ...reply, arrivedUs: 30, waitUs: 40, coldUs: 50 }]));
+  });
+
+  it('picks records of replies with their times', () => {
+    const replies = [1, 2, 3].map((n) => ({
+      id: id(n),
+      status: 200,
+      flags: 0,
+      waitUs: n,
+      funcUs: n,
+      arrivedUs: n,
+      coldUs: n,
+      meta: '',
+      body: String(n),
+    }));
+    const picked = new Envelope(encodeReplies(replies)).pick([2, 0]);
+    assert.deepEqual(picked, encodeReplies(replies.filter(({ waitUs }) => waitUs !== 2).toReversed()));
   });
 
   it('picks records in the asked order with metas and bodies untouched, and raises the attempt', () => {
@@ -137,12 +176,15 @@ describe('core/wire/envelope', () => {
     assert.throws(() => new Envelope(Buffer.concat([good, Buffer.alloc(1)])), { code: 'INVALID_REQUEST' });
     const otherVersion = Buffer.from(good);
     otherVersion[0] = 2;
-    assert.throws(() => new Envelope(otherVersion), { code: 'INVALID_REQUEST' });
+    assert.throws(() => new Envelope(otherVersion), { code: 'INVALID_REQUEST', message: /version 2, kind 1/ });
+    const oldReplies = encodeReplies([]);
+    oldReplies[0] = 1;
+    assert.throws(() => new Envelope(oldReplies), { code: 'INVALID_REQUEST', message: /version 1, kind 2/ });
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         try {
           const envelope = new Envelope(Buffer.from(bytes));
-          assert.ok(envelope.count * RECORD_BYTES <= bytes.length);
+          assert.ok(envelope.count * CALL_RECORD_BYTES <= bytes.length);
         } catch (error) {
           assert.equal((error as { code?: string }).code, 'INVALID_REQUEST');
         }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
+import { readMemory } from '../../runner/isolate/launch.ts';
 import { createStrictIsolate } from '../../runner/isolate/strict.ts';
 import { until } from '../helpers/until.ts';
 import { describeJsIsolate } from './isolate-contract.ts';
@@ -41,6 +42,18 @@ describe('runner/isolate/strict', () => {
       await until('it is logged', () => worker.logs.at(-1)?.message.endsWith(text) === true);
     }
   });
+
+  it('leaves nothing behind for calls that have been answered', async () => {
+    const worker = await workers.start('exports.run = () => 1');
+    const dataAfter = async (batches: number): Promise<number> => {
+      for (let batch = 0; batch < batches; batch++) await worker.callAll(Array.from({ length: 200 }, () => ({})));
+      return readMemory(worker.worker.pid)?.dataBytes ?? 0;
+    };
+    const before = await dataAfter(100);
+    // 16 MB when each call leaves 400 bytes.
+    const grownMb = ((await dataAfter(200)) - before) / 2 ** 20;
+    assert.ok(grownMb < 8, `${grownMb} MB for 40 000 calls`);
+  }).timeout(60_000);
 
   for (const [where, bomb] of [
     ['in a microtask', 'await null; const all = []; for (;;) all.push({ a: [1, 2, 3] });'],

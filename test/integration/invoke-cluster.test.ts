@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packBundle } from '../../core/bundle/pack.ts';
+import type { LogLine } from '../../core/wire/control.ts';
 import { openTestCluster, type RoleProcess, type TestCluster } from '../helpers/cluster.ts';
 import { startOrSkip } from '../helpers/servers/provider.ts';
 import { until } from '../helpers/until.ts';
@@ -14,6 +15,7 @@ const OUTER = `
   const nap = () => new Promise((resolve) => setTimeout(resolve, 60));
   export const relay = async (event, context) => {
     const { operationId, ...input } = event.body;
+    console.log('has ' + input.query?.of);
     try {
       return await context.invoke('inner', operationId, input);
     } catch (error) {
@@ -49,6 +51,7 @@ const INNER = `
   export const slow = () => new Promise((resolve) => setTimeout(resolve, 400));
   export const hold = async (event, { services: { kv }, signal }) => {
     if (event.attempt > 1) return { attempt: event.attempt };
+    console.log('has ' + event.query.of);
     await kv.incr('started ' + event.query.of);
     const reason = await aborted(signal);
     await kv.set('ended ' + event.query.of, reason);
@@ -73,6 +76,7 @@ const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 const OF = { name: 'of', in: 'query', schema: { type: 'string' } };
 
 interface RunnerView {
+  readonly id: string;
   readonly pid: number;
   readonly revisions: readonly { readonly bundle: string; readonly state: string; readonly inFlight: number }[];
 }
@@ -189,6 +193,17 @@ describe('context.invoke on two runners over RabbitMQ', function () {
     return (await (await fetch(`${base}/inner/asked?of=${encodeURIComponent(of)}`)).json()) as { started?: number };
   }
 
+  /** Which runner a func ran on that said so in its log. */
+  async function runnerThatHas(bundle: string, of: string): Promise<string> {
+    let runner: string | undefined;
+    await until(`${bundle} says who has ${of}`, async () => {
+      const { lines } = (await (await cluster?.tron(`/logs?bundle=${bundle}`))?.json()) as { lines: LogLine[] };
+      runner = lines.find(({ message }) => message === `has ${of}`)?.runner;
+      return runner !== undefined;
+    });
+    return runner ?? '';
+  }
+
   /** A call of `outer` on one runner that waits for a call of `inner` on the other one, which it gives. */
   async function holdElsewhere(operationId: string): Promise<{ outcome: Promise<Outcome>; inner: RoleProcess }> {
     for (;;) {
@@ -196,18 +211,10 @@ describe('context.invoke on two runners over RabbitMQ', function () {
       const client = new AbortController();
       const outcome = relay(operationId, { query: { of } }, client.signal);
       outcome.catch(() => undefined); // Given up below when both calls are on one runner.
-      let found: readonly RunnerView[] = [];
-      await until(`${of} is reported by whoever runs it`, async () => {
-        if ((await asked(of)).started === undefined) return false;
-        const views = await runners();
-        found = ['outer', 'inner'].flatMap((bundle) =>
-          views.filter(({ revisions }) => revisions.some((held) => held.bundle === bundle && held.inFlight === 1)),
-        );
-        return found.length === 2;
-      });
-      const [outer, inner] = found;
-      const role = [...(cluster?.roles.values() ?? [])].find(({ pid }) => pid === inner?.pid);
-      if (outer !== inner && outer?.pid !== inner?.pid && role !== undefined) return { outcome, inner: role };
+      const [outer, inner] = await Promise.all([runnerThatHas('outer', of), runnerThatHas('inner', of)]);
+      const pid = (await runners()).find(({ id }) => id === inner)?.pid;
+      const role = [...(cluster?.roles.values() ?? [])].find((each) => each.pid === pid);
+      if (outer !== inner && role !== undefined) return { outcome, inner: role };
       client.abort();
       await until('both calls have ended', async () =>
         (await runners()).every(({ revisions }) => revisions.every(({ inFlight }) => inFlight === 0)),

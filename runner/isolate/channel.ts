@@ -61,7 +61,6 @@ export const FrameKind = {
   streamReset: 19,
 } as const;
 
-
 /** The kinds that overtake everything that is not written yet: they are short, and somebody waits for them. */
 function isControl(kind: number): boolean {
   return kind === FrameKind.cancel || kind === FrameKind.ping || kind === FrameKind.pong || kind === FrameKind.close;

@@ -13,7 +13,10 @@
 // oxlint-disable-next-line typescript/no-explicit-any -- the document, not TypeScript, checks these values
 export type Declared = any;
 
-/** A func: the export named like the operationId. Returns a value (200 JSON), bytes or text (as is), nothing (204), or `reply(…)`. */
+/**
+ * A func: the export named like the operationId. Returns a value (200 JSON), bytes or text (as is), nothing (204),
+ * `reply(…)`, a `Response`, or a `Stream`; so a generator function is one too.
+ */
 export type Func<Body = Declared, Result = unknown> = (
   event: FuncEvent<Body>,
   context: Context,
@@ -50,10 +53,40 @@ export interface FuncEvent<Body = Declared> {
   json(): unknown;
   /**
    * The body in pieces, as they come; to be read once. In an operation with `x-funcatron.direct: true` the only way to
-   * read it; elsewhere it is one piece. Rejects with an `AbortError` when the body breaks off.
+   * read it; elsewhere it is one piece. Rejects with an `AbortError` when the body breaks off. The sender waits while
+   * 1 MiB is not read.
    */
   stream(): AsyncIterableIterator<Uint8Array>;
+  /**
+   * The parts of a `multipart/form-data` body, one after the other, as they come; instead of `stream()`, and to be read
+   * once. At most 1000 parts. What is no multipart body rejects with `INVALID_REQUEST`, which answers 400 where the func
+   * lets it through.
+   */
+  parts(): AsyncIterableIterator<Part>;
 }
+
+/** A part of a multipart body. It is there until the next one is asked for; what was not read of it by then is passed over. */
+export interface Part {
+  /** Of the form's field; '' when the part does not say. */
+  readonly name: string;
+  /** As the client says, `undefined` for a field that is no file. No path to be trusted. */
+  readonly filename: string | undefined;
+  readonly contentType: string;
+  /** Its bytes as they come, once. */
+  stream(): AsyncIterableIterator<Uint8Array>;
+  /** All of them; more than `maxBytes` (default 1 MiB) reject with `PAYLOAD_TOO_LARGE`, which answers 413. */
+  bytes(maxBytes?: number): Promise<Uint8Array>;
+  text(maxBytes?: number): Promise<string>;
+}
+
+/** A piece of a body that is made piece by piece: text and bytes as they are, anything else as a line of JSON. */
+export type Piece = Declared;
+
+/**
+ * A body that is made piece by piece, no faster than it is read: an async generator, a `ReadableStream`, any iterator.
+ * What a generator returns are the trailers. When nobody reads on, `context.signal` aborts and `finally` runs.
+ */
+export type Stream = AsyncIterable<Piece> | IterableIterator<Piece>;
 
 /** What a func gets beside its event. */
 export interface Context {
@@ -191,7 +224,7 @@ export interface Reply {
 
 const REPLY = Symbol.for('funcatron.reply');
 
-/** Exactly this status, body and headers. A body that is no string and no bytes is sent as JSON. */
+/** Exactly this status, body and headers. A `Stream` is sent as it is made, any other body that is no string and no bytes as JSON. */
 export function reply(status: number, body?: unknown, headers: Record<string, string | readonly string[]> = {}): Reply {
   return { [REPLY]: true, status, body, headers } as Reply;
 }
@@ -208,3 +241,4 @@ export function withHeaders(result: unknown, headers: Reply['headers']): Reply {
 }
 
 export type * from './providers.ts';
+export * from './sse.ts';

@@ -135,6 +135,8 @@ export const FAILURES = [
   'SERVICE_BUSY',
   'TIMEOUT',
   'LOOP_DETECTED',
+  'INVALID_REQUEST',
+  'PAYLOAD_TOO_LARGE',
 ] as const;
 export type Failure = (typeof FAILURES)[number];
 

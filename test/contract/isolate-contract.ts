@@ -6,10 +6,14 @@ import { describeHooks } from './isolate-hooks.ts';
 import { describeLifetime } from './isolate-lifetime.ts';
 import { describeResults } from './isolate-results.ts';
 import { describeServices } from './isolate-services.ts';
+import { describeStreams } from './isolate-streams.ts';
 
 /** What every isolate of `js` promises. @param exceptions see `describeIsolate` */
 export function describeJsIsolate(name: string, create: () => IsolateKind, exceptions: readonly string[] = []): void {
-  describeIsolate(name, create, exceptions, describeFresh);
+  describeIsolate(name, create, exceptions, (workers) => {
+    describeFresh(workers);
+    describeStreams(workers, 'fresh');
+  });
 }
 
 /**
@@ -40,6 +44,7 @@ export function describeIsolate(
     describeServices(workers);
     describeHooks(workers);
     describeLifetime(workers, () => kind);
+    describeStreams(workers, 'kept');
     describeMore(workers);
   });
 }

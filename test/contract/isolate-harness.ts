@@ -62,6 +62,8 @@ export class WorkerHarness {
   readonly codeCaches: Buffer[] = [];
   readonly frames: { readonly tag: number; readonly count: number }[] = [];
   readonly exited: Promise<WorkerExit>;
+  /** Gets the frames of streams. */
+  onStream: (kind: number, payload: Buffer) => void = () => undefined;
   #onExit: (exit: WorkerExit) => void = () => undefined;
   readonly #waiting = new Map<string, { resolve(reply: TestReply): void; reject(error: Error): void }>();
   perform: (request: GuestOperation, signal: AbortSignal) => Promise<GuestResult> = () =>
@@ -80,6 +82,7 @@ export class WorkerHarness {
       this.operations.push(request);
       return this.perform(request, signal);
     },
+    onStream: (kind, payload) => this.onStream(kind, payload),
     onCodeCache: (cache) => this.codeCaches.push(Buffer.from(cache)),
     onExit: (exit) => {
       this.#onExit(exit);

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -5,7 +6,8 @@ import { join } from 'node:path';
 import type { IsolateKind } from '../../runner/isolate/isolate.ts';
 import { createNodeRuntime } from '../../runner/runtimes/node.ts';
 import { describeIsolate } from './isolate-contract.ts';
-import { silentLog } from './isolate-harness.ts';
+import { silentLog, WorkerStarter } from './isolate-harness.ts';
+import { startStreaming } from './isolate-wire.ts';
 
 /** The `node` runtime, with each source as the entry of a folder of its own. */
 function openNodeRuntime(): IsolateKind {
@@ -39,3 +41,48 @@ describeIsolate('node', openNodeRuntime, [
   'describes rejections and errors that no call waits for',
   'describes every one of several rejections of one entry',
 ]);
+
+describe('runner/runtimes/node: streams', () => {
+  let kind: IsolateKind;
+  const workers = new WorkerStarter(() => kind);
+  before(() => {
+    kind = openNodeRuntime();
+  });
+  afterEach(() => workers.endAll());
+  after(async () => await kind.close?.());
+
+  for (const [what, body] of [
+    ['a ReadableStream', "new Blob(['a', 'b']).stream()"],
+    ['a Readable', "require('node:stream').Readable.from(['a', 'b'])"],
+    [
+      'a body piped through a transform',
+      "require('node:stream').Readable.from(event.stream()).pipe(new (require('node:stream').PassThrough)())",
+    ],
+    ['a Response whose body is a stream', "new Response(new Blob(['ab']).stream())"],
+  ] as const) {
+    it(`sends ${what}`, async () => {
+      const worker = await startStreaming(workers, `exports.run = (event) => ${body}`);
+      const call = worker.open();
+      call.send('a', 'b');
+      call.end();
+      assert.equal(await call.whole(), 'ab');
+      assert.equal(call.ended, 'end');
+    });
+  }
+
+  it('destroys a Readable when the client hangs up', async () => {
+    const worker = await startStreaming(
+      workers,
+      `const { Readable } = require('node:stream');
+      exports.run = () => new Readable({
+        read() { this.push(Buffer.alloc(10_000)) },
+        destroy(error, done) { console.log('destroyed'); done() },
+      })`,
+    );
+    const call = worker.get();
+    call.isReading = false;
+    await call.reply;
+    call.hangUp();
+    await worker.logged('destroyed');
+  });
+});

@@ -80,9 +80,8 @@ export interface UploadedFile {
 /** Source: RFC 7578, RFC 2046 §5.1.1. A body that is no multipart gives an empty object. */
 function parseMultipart(bytes: Uint8Array, contentType: string): Record<string, unknown> {
   const fields = new Map<string, unknown>();
-  const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(contentType);
-  if (boundary === null) return {};
-  const delimiter = encodeUtf8(`\r\n--${boundary[1] ?? boundary[2] ?? ''}`);
+  const delimiter = delimiterOf(contentType);
+  if (delimiter === undefined) return {};
   // The first delimiter has no line end before it when there is no preamble.
   const whole = concat([encodeUtf8('\r\n'), bytes]);
   let at = find(whole, delimiter, 0);
@@ -97,7 +96,13 @@ function parseMultipart(bytes: Uint8Array, contentType: string): Record<string, 
   return Object.fromEntries(fields);
 }
 
-const BLANK_LINE = new Uint8Array([13, 10, 13, 10]);
+/** What stands between the parts of a body of this type; the first has no line end before it when there is no preamble. */
+export function delimiterOf(contentType: string): Uint8Array | undefined {
+  const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(contentType);
+  return boundary === null ? undefined : encodeUtf8(`\r\n--${boundary[1] ?? boundary[2] ?? ''}`);
+}
+
+export const BLANK_LINE = new Uint8Array([13, 10, 13, 10]);
 
 function addPart(fields: Map<string, unknown>, part: Uint8Array): void {
   const headEnd = find(part, BLANK_LINE, 0);
@@ -107,17 +112,23 @@ function addPart(fields: Map<string, unknown>, part: Uint8Array): void {
   const name = parameter(head, 'name');
   if (name === undefined) return;
   const filename = parameter(head, 'filename');
-  const contentType = /^content-type:\s*(.+)$/im.exec(head)?.[1]?.trim();
   if (filename === undefined) addField(fields, name, decodeUtf8(bytes));
-  else addField(fields, name, { filename, contentType: contentType ?? 'application/octet-stream', bytes });
+  else addField(fields, name, { filename, contentType: typeOf(head) ?? 'application/octet-stream', bytes });
 }
 
-function parameter(head: string, name: string): string | undefined {
+/** The content type in the head of a part. */
+export function typeOf(head: string): string | undefined {
+  return /^content-type:\s*(.+)$/im.exec(head)?.[1]?.trim();
+}
+
+/** A parameter of the `content-disposition` in the head of a part. */
+export function parameter(head: string, name: string): string | undefined {
   const found = new RegExp(`^content-disposition:[^\\r\\n]*;\\s*${name}="((?:[^"\\\\]|\\\\.)*)"`, 'im').exec(head);
   return found?.[1]?.replaceAll('%22', '"');
 }
 
-function find(bytes: Uint8Array, pattern: Uint8Array, from: number): number {
+/** Where the pattern begins in the bytes, from a place on; -1 when it is not there. */
+export function find(bytes: Uint8Array, pattern: Uint8Array, from: number): number {
   const [first = 0] = pattern;
   for (let at = bytes.indexOf(first, from); at >= 0; at = bytes.indexOf(first, at + 1)) {
     let length = 1;

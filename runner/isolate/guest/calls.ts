@@ -11,9 +11,9 @@ import { errorOf } from './inspect.ts';
 import { reportThrown, setRunning } from './log.ts';
 import { codeOf } from './operations.ts';
 import { type Finished, putReply } from './outbox.ts';
-import { gatherStream, sendStream } from './outgoing.ts';
+import { beginStream, discardStream, gatherStream, sendStream, type Stream } from './outgoing.ts';
 import { isThenable } from './provided-func.ts';
-import { isSuccess, toFailure, toFinished } from './reply.ts';
+import { fromResponse, isResponse, isSuccess, toFailure, toFinished } from './reply.ts';
 import type { Scope } from './scope.ts';
 import { cells, received } from './shared.ts';
 
@@ -35,6 +35,7 @@ class Call implements CallSource, ContextSource {
   scope: Scope | undefined;
   incoming: Incoming | undefined;
   isEnded = false;
+  isStreaming = false;
   readonly #id0: number;
   readonly #id1: number;
   readonly #id2: number;
@@ -135,18 +136,33 @@ async function settle(call: Call, result: PromiseLike<unknown>): Promise<void> {
 
 /** The func has returned. 1 when its answer is there, 0 when that waits for a commit: what `enter` returns. */
 function finish(call: Call, value: unknown): number {
+  if (isResponse(value)) {
+    void settle(call, fromResponse(value));
+    return 0;
+  }
   const canFetch = (call.flags & CallFlag.fetches) !== 0;
   const answer = toFinished(call.slot, call.operationId, value, canFetch ? FETCHED_BYTES : REPLY_BYTES);
-  if (answer.body === undefined || canFetch) return end(call, answer);
-  void gather(call, answer, answer.body);
+  if (answer.body === undefined) return end(call, answer);
+  call.isStreaming = true;
+  if (canFetch) void begin(call, answer, answer.body);
+  else void gather(call, answer, answer.body);
   return 0;
 }
 
+/** The body of the answer has a first piece, and then the call its answer. */
+async function begin(call: Call, answer: Finished, body: Stream): Promise<void> {
+  try {
+    end(call, { ...answer, body: await beginStream(body) });
+  } catch (thrown) {
+    fail(call, thrown);
+  }
+}
+
 /** Whoever waits for this call takes its body in one piece. */
-async function gather(call: Call, answer: Finished, body: AsyncIterable<unknown>): Promise<void> {
+async function gather(call: Call, answer: Finished, body: Stream): Promise<void> {
   const { slot, operationId } = call;
   try {
-    const bytes = await gatherStream(body, REPLY_BYTES);
+    const bytes = await gatherStream(body, REPLY_BYTES, () => call.controller?.signal.throwIfAborted());
     if (bytes !== undefined) end(call, { ...answer, body: undefined, bytes });
     else end(call, toFailure(slot, 'RESPONSE_TOO_LARGE', `func ${operationId} made more than ${REPLY_BYTES} bytes`));
   } catch (thrown) {
@@ -159,10 +175,18 @@ function put(call: Call, answer: Finished): void {
   inFlight[call.slot] = undefined;
   const whole = call.log?.addTo(answer) ?? answer;
   if (whole.body === undefined) return putReply(whole);
-  const stream = sendStream(whole.body, (thrown) =>
-    reportThrown(`the body that func ${call.operationId} answered with threw`, thrown, call),
-  );
-  putReply({ ...whole, body: undefined, stream });
+  const onFailure = (thrown: unknown): void =>
+    reportThrown(`the body that func ${call.operationId} answered with threw`, thrown, call);
+  try {
+    const onOver = (): void => {
+      call.isStreaming = false;
+    };
+    const stream = sendStream(whole.body, { onFailure, onStopped: () => abortCall(call, 0), onOver });
+    putReply({ ...whole, body: undefined, stream });
+  } catch (thrown) {
+    onFailure(thrown);
+    putReply(toFailure(call.slot, 'FUNC_ERROR', `the body that func ${call.operationId} answered with cannot be read`));
+  }
 }
 
 /** The func threw. */
@@ -179,6 +203,7 @@ function fail(call: Call, thrown: unknown): number {
 
 function end(call: Call, answer: Finished): number {
   call.isEnded = true;
+  call.isStreaming = answer.body !== undefined;
   if (call.scope !== undefined) {
     void release(call, call.scope, answer);
     return 0;
@@ -200,13 +225,21 @@ async function release(call: Call, scope: Scope, answer: Finished): Promise<void
     const message = `what func ${operationId} did could not be committed, and was rolled back`;
     if (isSuccess(answer)) given = toFailure(slot, 'COMMIT_FAILED', message);
   }
+  if (given !== answer && answer.body !== undefined) {
+    discardStream(answer.body).catch((thrown: unknown) => {
+      reportThrown(`the body that func ${operationId} answered with threw`, thrown, call);
+    });
+  }
   put(call, given);
 }
 
 /** See `Guest.abort`. What the call has taken is undone at once: its func may never end. */
 export function abort(slot: number, why: number): void {
   const call = inFlight[slot];
-  if (call === undefined) return;
+  if (call !== undefined) abortCall(call, why);
+}
+
+function abortCall(call: Call, why: number): void {
   call.controller ??= new AbortController();
   call.controller.abort(
     why === 0

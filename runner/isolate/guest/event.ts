@@ -1,5 +1,6 @@
 import { CallFlag, type CallMeta } from '../../../core/wire/envelope.ts';
 import { bodyBytes, bodyText, parseBody, type RawBody } from './body.ts';
+import { type Part, partsOf } from './multipart.ts';
 
 /** `event`, as the sdk describes it. Getters on the prototype: a func pays for what it reads, and nothing is parsed twice. */
 const EMPTY = Object.freeze({}) as Readonly<Record<string, never>>;
@@ -96,6 +97,10 @@ export class CallEvent {
   /** The body in pieces, once; one that did not come as a stream is one piece. */
   stream(): AsyncIterableIterator<Uint8Array> {
     return this.#call.incoming ?? onePiece(bodyBytes(this.#call));
+  }
+  /** The parts of a multipart body as they come, one after the other. */
+  parts(): AsyncIterableIterator<Part> {
+    return partsOf(this.stream(), this.contentType);
   }
   /** What a log or a reply shows of an event. */
   toJSON(): Record<string, unknown> {

@@ -7,7 +7,13 @@ import { received } from './shared.ts';
 
 const open = new Map<number, Incoming>();
 
-/** The body of one call. Pieces wait here until they are read; the sender is told to go on as they are. */
+type Result = IteratorResult<Uint8Array, undefined>;
+const DONE: Result = Object.freeze({ done: true, value: undefined });
+
+/**
+ * The body of one call. Pieces wait here until they are read; the sender is told to go on as they are.
+ * States: open → ended, broken or let go by its reader; what came before the end can still be read, unless it was let go.
+ */
 export class Incoming implements AsyncIterableIterator<Uint8Array> {
   readonly #id: number;
   #pieces: Uint8Array[] = [];
@@ -15,7 +21,9 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
   #isEnded = false;
   #failure: Error | undefined;
   #readBytes = 0;
-  #wake: (() => void) | undefined;
+  /** Shared by all readers that wait: each of them then looks again. */
+  #news: Promise<void> | undefined;
+  #tell: (() => void) | undefined;
 
   constructor(id: number) {
     this.#id = id;
@@ -26,25 +34,25 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
     return this;
   }
 
-  async next(): Promise<IteratorResult<Uint8Array, undefined>> {
+  async next(): Promise<Result> {
     for (;;) {
       const piece = this.#pieces[this.#at];
       if (piece !== undefined) return { done: false, value: this.#take(piece) };
       if (this.#failure !== undefined) throw this.#failure;
-      if (this.#isEnded) return { done: true, value: undefined };
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+      if (this.#isEnded) return DONE;
+      this.#news ??= new Promise((resolve) => {
+        this.#tell = resolve;
       });
+      await this.#news;
     }
   }
 
   /** The reader wants no more: the sender is not told to go on again. */
-  return(): Promise<IteratorResult<Uint8Array, undefined>> {
-    this.#isEnded = true;
+  return(): Promise<Result> {
     this.#pieces = [];
     this.#at = 0;
-    open.delete(this.#id);
-    return Promise.resolve({ done: true, value: undefined });
+    this.end();
+    return Promise.resolve(DONE);
   }
 
   push(piece: Uint8Array): void {
@@ -74,16 +82,17 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
   }
 
   #wakeUp(): void {
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
+    const tell = this.#tell;
+    this.#news = undefined;
+    this.#tell = undefined;
+    tell?.();
   }
 }
 
 /** The bytes just received are the next piece. */
 export function pushPiece(id: number): void {
   const bytes = received();
-  if (bytes !== undefined) open.get(id)?.push(bytes);
+  if (bytes !== undefined && bytes.length > 0) open.get(id)?.push(bytes);
 }
 
 export function endBody(id: number): void {

@@ -110,7 +110,14 @@ export function operationError(code: string, message: string): Error {
   return error;
 }
 
-/** The code of a call whose func threw this: for want of room, or in a loop of funcs, it is not the func's own fault. */
+/** An error that is the caller's fault: a call whose func lets it through is answered with its code. */
+export function callerError(code: 'INVALID_REQUEST' | 'PAYLOAD_TOO_LARGE', message: string): Error {
+  const error = Object.assign(new Error(message), { code });
+  passed.set(error, code);
+  return error;
+}
+
+/** The code of a call whose func threw this: for want of room, in a loop of funcs, or for what came in, it is not the func's own fault. */
 export function codeOf(thrown: unknown): Failure {
   return (thrown instanceof Error ? passed.get(thrown) : undefined) ?? 'FUNC_ERROR';
 }

@@ -1,5 +1,6 @@
 import { Cell, Clock, LOG_CHARS_PER_S, LOG_LINES_PER_S, LOG_LINES_PER_TURN, Out } from '../bridge.ts';
 import { nowMs } from './clock.ts';
+import type { Stream } from './outgoing.ts';
 import { cells, clocks, offer } from './shared.ts';
 
 /**
@@ -17,7 +18,7 @@ export interface Finished {
   readonly text: string;
   readonly bytes: Uint8Array | undefined;
   /** The body is made piece by piece: whoever ends the call begins to send it. */
-  readonly body?: AsyncIterable<unknown> | undefined;
+  readonly body?: Stream | undefined;
   /** The number of a body that is on its way. */
   readonly stream?: number;
 }

@@ -1,28 +1,14 @@
-import { CONNECTION_HEADERS } from '../../../core/wire/connection-headers.ts';
 import { ReplyFlag } from '../../../core/wire/envelope.ts';
 import { type Failure, FAILURES, FETCHED_BYTES, Out, REPLY_BYTES } from '../bridge.ts';
 import { copyOf, viewOf } from './bytes.ts';
-import { isStream } from './outgoing.ts';
 import type { Finished } from './outbox.ts';
+import { discardStream, isStream } from './outgoing.ts';
+import { Refusal, type ReplyHeaders, toHeaders } from './reply-headers.ts';
 
 /** What a func returned, as a reply. */
 
 const REPLY = Symbol.for('funcatron.reply');
 const { stringify } = JSON;
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-// oxlint-disable-next-line no-control-regex -- RFC 9110 §5.5: these are the characters a field value may not hold
-const BAD_VALUE = /[^\t\u0020-\u007e\u0080-\u00ff]/;
-const HEADERS_CHARS = 32 * 1024;
-
-/** Why a value cannot be sent. */
-class Refusal {
-  readonly failure: Failure;
-  readonly message: string;
-  constructor(failure: Failure, message: string) {
-    this.failure = failure;
-    this.message = message;
-  }
-}
 
 /** The answer to a call whose func returned `value`; a body may be as long as `maxBytes`. */
 export function toFinished(slot: number, operationId: string, value: unknown, maxBytes = REPLY_BYTES): Finished {
@@ -74,7 +60,10 @@ function toExact(slot: number, status: unknown, body: unknown, given: unknown): 
   }
   const headers = toHeaders(given);
   const isEmpty = body === undefined || status === 204 || status === 205 || status === 304;
-  if (isEmpty) return make(slot, status, 0, metaOf(headers), '', undefined);
+  if (isEmpty) {
+    if (isStream(body)) discardStream(body).catch(() => undefined); // what it failed of concerns nobody
+    return make(slot, status, 0, metaOf(headers), '', undefined);
+  }
   const view = viewOf(body);
   if (view !== undefined) return make(slot, status, 0, metaOf(headers, BYTES_TYPE), '', view);
   if (typeof body === 'string') return make(slot, status, 0, metaOf(headers, TEXT_TYPE), body, undefined);
@@ -117,39 +106,39 @@ function reasonOf(thrown: unknown): string {
   return (end < 0 ? message : message.slice(0, end)).slice(0, 200);
 }
 
-function metaOf(headers: Record<string, string | string[]>, contentType?: string): string {
+function metaOf(headers: ReplyHeaders, contentType?: string): string {
   if (contentType !== undefined) headers['content-type'] ??= contentType;
   for (const _name in headers) return stringify({ headers });
   return '';
 }
 
-function toHeaders(given: unknown): Record<string, string | string[]> {
-  const headers: Record<string, string | string[]> = {};
-  if (given === undefined || given === null) return headers;
-  if (typeof given !== 'object') throw new Refusal('INVALID_RESPONSE', 'returned headers that are not an object');
-  let chars = 0;
-  for (const [key, value] of Object.entries(given)) {
-    const name = key.toLowerCase();
-    if (!TOKEN.test(name)) {
-      throw new Refusal('INVALID_RESPONSE', `returned a header named ${stringify(name.slice(0, 100))}`);
-    }
-    if (CONNECTION_HEADERS.has(name) || value === undefined || value === null) continue;
-    const values: unknown[] = Array.isArray(value) ? value : [value];
-    const texts = values.map((item) => toHeaderValue(name, item));
-    for (const text of texts) chars += name.length + text.length;
-    if (chars > HEADERS_CHARS) throw new Refusal('INVALID_RESPONSE', 'returned headers longer than 32 KiB');
-    headers[name] = Array.isArray(value) ? texts : (texts[0] ?? '');
-  }
-  return headers;
+/** What the web's `Response` is, whoever made it: Node, the guest, a package. */
+interface ResponseLike {
+  readonly status: number;
+  readonly url?: unknown;
+  readonly headers: Iterable<readonly [string, string]>;
+  readonly body?: unknown;
+  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-function toHeaderValue(name: string, value: unknown): string {
-  if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') {
-    throw new Refusal('INVALID_RESPONSE', `returned header ${name} with a ${typeof value}`);
+/** Whether a func returned a `Response`. */
+export function isResponse(value: unknown): value is ResponseLike {
+  if (typeof value !== 'object' || value === null) return false;
+  const { arrayBuffer, status, headers } = value as { arrayBuffer?: unknown; status?: unknown; headers?: unknown };
+  return typeof arrayBuffer === 'function' && typeof status === 'number' && typeof headers === 'object';
+}
+
+/** A `Response` as `reply` would have made it: its body as the stream it has, or whole. */
+export async function fromResponse(response: ResponseLike): Promise<unknown> {
+  const { status, url, body } = response;
+  const headers: ReplyHeaders = {};
+  for (const [name, value] of response.headers) {
+    const known = headers[name];
+    headers[name] = known === undefined ? value : [...(Array.isArray(known) ? known : [known]), value];
   }
-  const text = String(value);
-  if (BAD_VALUE.test(text)) {
-    throw new Refusal('INVALID_RESPONSE', `returned header ${name} with a character that headers cannot hold`);
-  }
-  return text;
+  // Of one that was fetched: its body has been decoded.
+  if (typeof url === 'string' && url !== '') delete headers['content-encoding'];
+  if (isStream(body)) return { [REPLY]: true, status, headers, body };
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  return { [REPLY]: true, status, headers, body: bytes.length === 0 ? undefined : bytes };
 }

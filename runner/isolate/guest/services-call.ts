@@ -10,6 +10,8 @@ export interface ServiceCall {
   scope: Scope | undefined;
   /** Its func has returned or thrown. */
   isEnded: boolean;
+  /** The body of its answer is being made: what that asks for is no part of the call, which may end long before it. */
+  isStreaming: boolean;
   /** Its deadline has passed, or nobody waits for it any more. */
   readonly isAborted: boolean;
 }
@@ -31,7 +33,7 @@ export function ask(
   call: ServiceCall | undefined,
   bytes?: Uint8Array,
 ): Operation {
-  if (call === undefined) return begin(name, { ...args, service }, bytes);
+  if (call === undefined || call.isStreaming) return begin(name, { ...args, service }, bytes);
   if (call.isEnded) throw callEnded(service);
   return begin(name, { ...args, service, deadline: call.deadline }, bytes, call.id);
 }
@@ -44,7 +46,7 @@ export function askScoped(
   call: ServiceCall | undefined,
 ): Operation {
   const operation = ask(name, service, args, call);
-  if (call !== undefined) {
+  if (call !== undefined && !call.isStreaming) {
     call.scope ??= new Scope(call.id);
     call.scope.vend(RUNNER);
   }

@@ -233,10 +233,13 @@ export class Calls {
     const body = readBytes(realm) ?? text;
     if (stream !== 0) {
       this.#options.streams.sendFrom(id, realm, stream);
+      // Who has hung up does so once, and has done it: nobody would stop this body.
+      if (entry.isAborted) return this.#refuse(slot, entry);
       return this.#put(slot, entry, status, flags | ReplyFlag.direct, meta, encodeLength(undefined));
     }
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
     if ((callFlags & CallFlag.fetches) !== 0 && length > this.#options.directBytes()) {
+      if (entry.isAborted) return this.#refuse(slot, entry);
       this.#options.streams.sendBytes(id, typeof body === 'string' ? Buffer.from(body) : body);
       return this.#put(slot, entry, status, flags | ReplyFlag.direct, meta, encodeLength(length));
     }
@@ -293,6 +296,12 @@ export class Calls {
     this.#add(tag, { id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body: TOO_LATE });
   }
 
+  /** Nobody waits any more for the answer whose body a guest has begun to make. */
+  #refuse(slot: number, entry: Entry): void {
+    this.#options.streams.stop(entry.id);
+    this.#put(slot, entry, ERRORS.TIMEOUT.status, ReplyFlag.failed, '', NOBODY_WAITS);
+  }
+
   #fail(slot: number, code: 'FUNC_ERROR' | 'RESPONSE_TOO_LARGE', message: string): void {
     const entry = this.#entries[slot];
     if (entry !== undefined) {
@@ -307,7 +316,11 @@ export class Calls {
     const enteredMs = entry.enteredMs === 0 ? now : entry.enteredMs;
     const waitUs = Math.round((enteredMs - entry.receivedMs) * 1000);
     const funcUs = Math.round(((entry.leftMs === 0 ? now : entry.leftMs) - enteredMs) * 1000);
-    this.#add(entry.tag, { id: entry.id, status, flags, arrivedUs: entry.arrivedUs, waitUs, funcUs, meta, body });
+    if ((entry.flags & CallFlag.direct) !== 0 && (flags & ReplyFlag.direct) === 0) {
+      this.#options.streams.answered(entry.id);
+    }
+    const { id, arrivedUs } = entry;
+    this.#add(entry.tag, { id, status, flags, arrivedUs, waitUs, funcUs, meta, body });
     if (entry.realm !== undefined) this.#options.onAnswered(entry.realm);
   }
 
@@ -369,6 +382,7 @@ function passBody(realm: Realm, body: Buffer, flags: number): string | undefined
   return undefined;
 }
 
+const NOBODY_WAITS = failure('TIMEOUT', 'nobody waited for the answer of the func any more');
 const TOO_LATE = failure('TIMEOUT', 'the deadline had passed before the func started');
 
 function failure(code: FailedReply['code'], message: string): string {

@@ -23,6 +23,7 @@ export interface Collector {
 interface Collected {
   readonly collector: Collector;
   readonly pieces: Buffer[];
+  /** Bytes for which no credit has been given yet. */
   unacknowledged: number;
 }
 
@@ -31,6 +32,25 @@ interface Guested {
   readonly realm: Realm;
   readonly number: number;
 }
+
+/** What a number of a realm's stands for. */
+interface Known {
+  readonly key: string;
+  /** The end of the time for cleaning up. It holds the realm, so it must not outlive what it is for. */
+  timer?: NodeJS.Timeout;
+}
+
+/** A piece of a body, or an event of one, as a guest gave it. */
+interface Given {
+  readonly realm: Realm;
+  readonly out: number;
+  readonly number: number;
+  readonly text: string;
+  readonly bytes: Buffer | undefined;
+}
+
+/** How long a func may take to clean up after a body that nobody reads on; then its realm may go. */
+const CLEAN_UP_MS = 5_000;
 
 /** The body of an answer that is here as a whole. */
 interface Held {
@@ -44,16 +64,10 @@ export class Streams {
   readonly #options: StreamsOptions;
   readonly #incoming = new Map<string, Collected | Guested>();
   readonly #outgoing = new Map<string, Held | Guested>();
-  /** The key of each number a realm knows. */
-  readonly #keys = new Map<Realm, Map<string, string>>();
+  /** What each number stands for that a realm knows. */
+  readonly #known = new Map<Realm, Map<string, Known>>();
   /** What guests gave in this turn, in order: it leaves behind the answers it belongs to. */
-  #given: {
-    readonly realm: Realm;
-    readonly out: number;
-    readonly number: number;
-    readonly text: string;
-    readonly bytes: Buffer | undefined;
-  }[] = [];
+  #given: Given[] = [];
   #lastNumber = 0;
 
   constructor(options: StreamsOptions) {
@@ -77,6 +91,7 @@ export class Streams {
   sendBytes(id: Buffer, bytes: Buffer): void {
     const held = { bytes, at: 0, credit: STREAM_CREDIT_BYTES };
     this.#outgoing.set(keyOf(id), held);
+    this.answered(id);
     // Behind the answer.
     setImmediate(() => this.#pump(keyOf(id), held));
   }
@@ -87,22 +102,49 @@ export class Streams {
     this.#know(realm, `out ${number}`, keyOf(id));
   }
 
+  /** Nobody takes the body of the answer any more: what makes it is told to clean up. */
+  stop(id: Buffer): void {
+    this.#stop(keyOf(id));
+  }
+
+  /** The answer to a call is complete: what has not come of the call's own body is not waited for. */
+  answered(id: Buffer): void {
+    this.#letGo(keyOf(id));
+  }
+
   /** Whether bodies of the realm's are on their way. */
   has(realm: Realm): boolean {
-    return this.#keys.has(realm);
+    return this.#known.has(realm);
   }
 
   /** Takes what a guest has handed out: see `Out`. */
   take(realm: Realm, out: number, number: number, text: string): void {
-    this.#given.push({ realm, out, number, text, bytes: readBytes(realm) });
+    const bytes = readBytes(realm) ?? (out === Out.streamData ? Buffer.from(text) : undefined);
+    this.#given.push({ realm, out, number, text, bytes });
   }
 
-  /** Sends what guests gave in this turn. */
+  /** Sends what guests gave in this turn: pieces of one body together, up to the length of a frame. */
   flush(): void {
     if (this.#given.length === 0) return;
     const given = this.#given;
     this.#given = [];
-    for (const { realm, out, number, text, bytes } of given) this.#give(realm, out, number, text, bytes);
+    let pieces: Buffer[] = [];
+    let length = 0;
+    for (const [index, event] of given.entries()) {
+      const { realm, out, number, bytes } = event;
+      if (out !== Out.streamData) {
+        this.#give(event);
+        continue;
+      }
+      pieces.push(bytes ?? EMPTY);
+      length += bytes?.length ?? 0;
+      const next = given[index + 1];
+      const isSame = next?.out === out && next.number === number && next.realm === realm;
+      if (isSame && length + (next.bytes?.length ?? 0) <= STREAM_FRAME_BYTES) continue;
+      this.#send(realm, number, pieces);
+      pieces = [];
+      length = 0;
+    }
   }
 
   /** A frame of the runner's. */
@@ -117,82 +159,99 @@ export class Streams {
     if (kind === FrameKind.streamReset) this.#stop(key);
   }
 
-  #give(realm: Realm, out: number, number: number, text: string, bytes: Buffer | undefined): void {
-    const name = `${out === Out.streamCredit ? 'in' : 'out'} ${number}`;
-    const key = this.#keys.get(realm)?.get(name);
-    if (key === undefined) return;
-    const id = Buffer.from(key, 'latin1');
-    switch (out) {
-      case Out.streamCredit:
-        return this.#options.send(FrameKind.streamCredit, id, u32(Number(text)));
-      case Out.streamData:
-        return this.#options.send(FrameKind.streamData, id, bytes ?? EMPTY);
-      default:
-        this.#outgoing.delete(key);
-        this.#options.send(out === Out.streamEnd ? FrameKind.streamEnd : FrameKind.streamReset, id, Buffer.from(text));
-        this.#forget(realm, name);
+  #send(realm: Realm, number: number, pieces: readonly Buffer[]): void {
+    const key = this.#known.get(realm)?.get(`out ${number}`)?.key;
+    if (key !== undefined && this.#isFrom(key, realm, number)) {
+      this.#options.send(FrameKind.streamData, idOf(key), ...pieces);
     }
   }
 
-  #collect(key: string, { collector, pieces, ...rest }: Collected, kind: number, data: Buffer): void {
+  #give({ realm, out, number, text }: Given): void {
+    const name = `${out === Out.streamCredit ? 'in' : 'out'} ${number}`;
+    const key = this.#known.get(realm)?.get(name)?.key;
+    if (key === undefined) return;
+    if (out === Out.streamCredit) return this.#options.send(FrameKind.streamCredit, idOf(key), u32(Number(text)));
+    // One that was stopped says that it has cleaned up: nobody waits for its end.
+    if (this.#isFrom(key, realm, number)) {
+      this.#outgoing.delete(key);
+      this.#options.send(
+        out === Out.streamEnd ? FrameKind.streamEnd : FrameKind.streamReset,
+        idOf(key),
+        Buffer.from(text),
+      );
+      this.#letGo(key);
+    }
+    this.#forget(realm, name);
+  }
+
+  #isFrom(key: string, realm: Realm, number: number): boolean {
+    const outgoing = this.#outgoing.get(key);
+    return outgoing !== undefined && 'realm' in outgoing && outgoing.realm === realm && outgoing.number === number;
+  }
+
+  #letGo(key: string): void {
+    const incoming = this.#incoming.get(key);
+    this.#incoming.delete(key);
+    if (incoming !== undefined && 'realm' in incoming) this.#pass(incoming, FrameKind.streamReset, ANSWERED);
+  }
+
+  #collect(key: string, collected: Collected, kind: number, data: Buffer): void {
+    const { collector, pieces } = collected;
     if (kind === FrameKind.streamReset) return collector.onBroken(data.toString());
-    if (kind === FrameKind.streamEnd)
+    if (kind === FrameKind.streamEnd) {
       return collector.onWhole(pieces.length === 1 ? (pieces[0] ?? EMPTY) : Buffer.concat(pieces));
+    }
     pieces.push(data);
-    const unacknowledged = rest.unacknowledged + data.length;
-    const isDue = unacknowledged >= STREAM_STEP_BYTES;
-    this.#incoming.set(key, { collector, pieces, unacknowledged: isDue ? 0 : unacknowledged });
-    if (isDue) this.#options.send(FrameKind.streamCredit, Buffer.from(key, 'latin1'), u32(unacknowledged));
+    collected.unacknowledged += data.length;
+    if (collected.unacknowledged < STREAM_STEP_BYTES) return;
+    this.#options.send(FrameKind.streamCredit, idOf(key), u32(collected.unacknowledged));
+    collected.unacknowledged = 0;
   }
 
   #pass({ realm, number }: Guested, kind: number, data: Buffer): void {
-    this.#options.onWork(realm);
-    const { guest } = realm;
-    try {
-      if (kind === FrameKind.streamData) {
-        writeBytes(realm, data);
-        guest.stream(StreamEvent.data, number, 0, '');
-      } else if (kind === FrameKind.streamEnd) guest.stream(StreamEvent.end, number, 0, '');
-      else guest.stream(StreamEvent.break, number, 0, data.toString());
-    } catch {
-      // A guest's value, never looked at.
-    }
-    if (kind !== FrameKind.streamData) this.#forget(realm, `in ${number}`);
+    if (kind === FrameKind.streamData) return this.#tell(realm, StreamEvent.data, number, 0, '', data);
+    if (kind === FrameKind.streamEnd) this.#tell(realm, StreamEvent.end, number);
+    else this.#tell(realm, StreamEvent.break, number, 0, data.toString());
+    this.#forget(realm, `in ${number}`);
   }
 
   #credit(key: string, bytes: number): void {
     const outgoing = this.#outgoing.get(key);
     if (outgoing === undefined) return;
-    if ('bytes' in outgoing) {
-      outgoing.credit += bytes;
-      return this.#pump(key, outgoing);
-    }
-    this.#options.onWork(outgoing.realm);
-    try {
-      outgoing.realm.guest.stream(StreamEvent.credit, outgoing.number, bytes, '');
-    } catch {
-      // As above.
-    }
+    if ('realm' in outgoing) return this.#tell(outgoing.realm, StreamEvent.credit, outgoing.number, bytes);
+    outgoing.credit += bytes;
+    this.#pump(key, outgoing);
   }
 
-  /** Nobody takes the body of the answer any more. */
+  /** The realm stays until the guest says that it has cleaned up, but not for ever. */
   #stop(key: string): void {
     const outgoing = this.#outgoing.get(key);
     this.#outgoing.delete(key);
     if (outgoing === undefined || 'bytes' in outgoing) return;
     const { realm, number } = outgoing;
+    this.#tell(realm, StreamEvent.stop, number);
+    const name = `out ${number}`;
+    const known = this.#known.get(realm)?.get(name);
+    if (known === undefined) return;
+    known.timer = setTimeout(() => {
+      this.#options.onWork(realm);
+      this.#forget(realm, name);
+    }, CLEAN_UP_MS);
+  }
+
+  #tell(realm: Realm, event: number, number: number, bytes = 0, text = '', data?: Buffer): void {
     this.#options.onWork(realm);
     try {
-      realm.guest.stream(StreamEvent.stop, number, 0, '');
+      if (data !== undefined) writeBytes(realm, data);
+      realm.guest.stream(event, number, bytes, text);
     } catch {
-      // As above.
+      // A guest's value, never looked at.
     }
-    this.#forget(realm, `out ${number}`);
   }
 
   #pump(key: string, held: Held): void {
     if (this.#outgoing.get(key) !== held) return;
-    const id = Buffer.from(key, 'latin1');
+    const id = idOf(key);
     const { bytes } = held;
     while (held.credit > 0 && held.at < bytes.length) {
       const piece = bytes.subarray(held.at, held.at + STREAM_FRAME_BYTES);
@@ -206,21 +265,29 @@ export class Streams {
   }
 
   #know(realm: Realm, name: string, key: string): void {
-    const keys = this.#keys.get(realm);
-    if (keys === undefined) this.#keys.set(realm, new Map([[name, key]]));
-    else keys.set(name, key);
+    const names = this.#known.get(realm);
+    if (names === undefined) this.#known.set(realm, new Map([[name, { key }]]));
+    else names.set(name, { key });
   }
 
   #forget(realm: Realm, name: string): void {
-    const keys = this.#keys.get(realm);
-    if (keys?.delete(name) !== true || keys.size > 0) return;
-    this.#keys.delete(realm);
+    const names = this.#known.get(realm);
+    const known = names?.get(name);
+    if (names === undefined || known === undefined) return;
+    clearTimeout(known.timer);
+    names.delete(name);
+    if (names.size > 0) return;
+    this.#known.delete(realm);
     this.#options.onIdle(realm);
   }
 }
 
 function keyOf(id: Buffer): string {
   return id.toString('latin1', 0, STREAM_ID_BYTES);
+}
+
+function idOf(key: string): Buffer {
+  return Buffer.from(key, 'latin1');
 }
 
 function u32(value: number): Buffer {
@@ -230,3 +297,4 @@ function u32(value: number): Buffer {
 }
 
 const EMPTY = Buffer.alloc(0);
+const ANSWERED = Buffer.from('the call has been answered');

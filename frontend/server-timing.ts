@@ -14,12 +14,12 @@ export interface TimingContext {
 /**
  * Where the time of one call went, in ms. Each part ends where the next one begins, `cold` lies within `isolate`:
  *
- * - `frontend`: from the request's head to the moment the call left for the broker; its body was read meanwhile, unless it
- *   goes direct. All there is of a call that never left.
+ * - `frontend`: from the request's head to the moment the call left for the broker; its body was read meanwhile, unless its
+ *   operation is direct. All there is of a call that never left.
  * - `queue`: from there until the runner that answered it took it from the queue; times with runners before that one
  *   count too. The runner's clock says when, as far as it agrees with what was measured here.
  * - `isolate`: from there to the first line of the func: the wait for a slot, the way to the worker, and the wait in it.
- *   The body comes meanwhile when it goes direct, unless the func reads it piece by piece.
+ *   A body that does not cross the queue comes meanwhile, unless the func reads it piece by piece.
  * - `cold`: what of that was the start of a worker; 0 for one that was there.
  * - `func`: from its first line to its answer; bodies that are made piece by piece go on after that.
  * - `reply`: from there until the answer, or the first of it, was back here.

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { betweenStamps, StampClock } from '../../core/stamp-clock.ts';
 import { CallFlag } from '../../core/wire/envelope.ts';
 import { until } from '../helpers/until.ts';
 import { newIdBytes, type WorkerStarter } from './isolate-harness.ts';
@@ -68,6 +69,18 @@ export function describeCalls(workers: WorkerStarter): void {
       const reply = await worker.call();
       assert.ok(reply.funcUs >= 25_000 && reply.funcUs < 15_000_000, `${reply.funcUs} µs`);
       assert.ok(reply.waitUs >= 0 && reply.waitUs < 15_000_000, `${reply.waitUs} µs`);
+    });
+
+    it('says when it had a call, by the clock of the machine', async () => {
+      const worker = await workers.start('exports.run = () => 1');
+      const clock = new StampClock();
+      const before = clock.stampOf(performance.now());
+      const { arrivedUs, waitUs, funcUs } = await worker.call();
+      const after = clock.stampOf(performance.now());
+      // Two processes find their origins to within less than this.
+      const toleranceUs = 2_000;
+      assert.ok(betweenStamps(before, arrivedUs) > -toleranceUs, `${before} → ${arrivedUs}`);
+      assert.ok(betweenStamps(arrivedUs, after) > waitUs + funcUs - toleranceUs, `${arrivedUs} → ${after}`);
     });
 
     it('answers a ping while calls are pending', async () => {

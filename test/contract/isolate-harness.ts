@@ -36,6 +36,7 @@ export interface TestReply {
   /** Lines of the call's own log that came back with it. */
   readonly log: readonly CallLogLine[] | undefined;
   readonly body: Buffer;
+  readonly arrivedUs: number;
   readonly waitUs: number;
   readonly funcUs: number;
   readonly tag: number;
@@ -131,6 +132,7 @@ export class WorkerHarness {
         headers: read.headers ?? {},
         log: read.log,
         body,
+        arrivedUs: envelope.arrivedUs(index),
         waitUs: envelope.waitUs(index),
         funcUs: envelope.funcUs(index),
         tag,

@@ -253,6 +253,8 @@ export class Exchange implements Expectant, WheelEntry {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#pending = [];
+    // What still comes of the body is dropped: the next request on this connection lies behind it.
+    this.#req?.resume();
     this.#options.wheel.remove(this);
     this.#options.onEnd(this);
   }

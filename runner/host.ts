@@ -153,7 +153,6 @@ export class Host implements Closable {
   /** It has not come: the slot is free again. Whether the call still had it. */
   giveUp(worker: HostedWorker, call: HeldCall): boolean {
     if (call.state !== 'running' || !worker.running.delete(call)) return false;
-    if (this.#waiting > 0) this.#fill();
     this.exchanged(worker);
     return true;
   }
@@ -161,6 +160,7 @@ export class Host implements Closable {
   /** A body has left, or come. */
   exchanged(worker: HostedWorker): void {
     if (!worker.isBusy) worker.idleSince = performance.now();
+    if (this.#waiting > 0) this.#fill();
     this.#pool.endIfDone(worker);
   }
 

@@ -1,4 +1,5 @@
 import type { WheelEntry } from '../core/deadline.ts';
+import { STREAM_ID_BYTES } from '../core/wire/direct.ts';
 import type { HeldCall } from './call.ts';
 import type { Exchange } from './direct/exchange.ts';
 import type { Worker } from './isolate/isolate.ts';
@@ -15,7 +16,7 @@ export class HostedWorker implements WheelEntry {
   /** It has answered a call: what kills it later is that call's doing, not the bundle's. */
   hasAnswered = false;
   readonly running = new Set<HeldCall>();
-  /** Bodies on their way in or out of it, by the id of their call as latin1; those of answers take no slot. */
+  /** Bodies on their way in or out of it, by the id of their call as latin1. */
   readonly exchanges = new Map<string, Exchange>();
   readonly startedAt = performance.now();
   /** `performance.now()` when it came to take calls; 0 before. */
@@ -26,16 +27,27 @@ export class HostedWorker implements WheelEntry {
   watchedDeadline = 0;
   tick = 0;
   readonly #concurrency: number;
+  readonly #bodiesTakeSlots: boolean;
   readonly #onDeadline: (worker: HostedWorker) => void;
 
-  constructor(concurrency: number, onDeadline: (worker: HostedWorker) => void) {
+  /** @param bodiesTakeSlots whether what makes the body of an answer can do nothing else meanwhile */
+  constructor(concurrency: number, bodiesTakeSlots: boolean, onDeadline: (worker: HostedWorker) => void) {
     this.#concurrency = concurrency;
+    this.#bodiesTakeSlots = bodiesTakeSlots;
     this.#onDeadline = onDeadline;
   }
 
   /** Slots no call is in. */
   get free(): number {
-    return this.state === 'ready' ? this.#concurrency - this.running.size : 0;
+    return this.state === 'ready' ? this.#concurrency - this.running.size - this.#bodies : 0;
+  }
+
+  /** Calls that are answered but for their bodies, and keep their slots until these have left. */
+  get #bodies(): number {
+    if (!this.#bodiesTakeSlots || this.exchanges.size === 0) return 0;
+    let count = this.exchanges.size;
+    for (const { id } of this.running) if (this.exchanges.has(id.toString('latin1', 0, STREAM_ID_BYTES))) count--;
+    return count;
   }
 
   /** Whether it would be missed now. */

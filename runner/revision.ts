@@ -223,6 +223,8 @@ export class Revision implements Closable {
         spec,
         codeCache,
         workersMax: bounds.max,
+        // A program writes one answer at a time, and a plain generator blocks its process.
+        bodiesTakeSlots: runtime === 'http' || runtime === 'default' || (runtime === 'python' && concurrency === 1),
         workersMin: bounds.min,
         // Bundles deployed by an older version name none.
         idleTimeoutMs: (record.manifest.idleTimeoutS ?? 30) * 1000,

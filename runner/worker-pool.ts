@@ -53,6 +53,8 @@ export interface PoolOptions {
   readonly spec: WorkerSpec;
   readonly codeCache?: CodeCache | undefined;
   readonly workersMax: number;
+  /** Whether what makes the body of an answer can do nothing else meanwhile; default: it can. */
+  readonly bodiesTakeSlots?: boolean;
   /** Kept running; 0 = none while there are no calls. */
   readonly workersMin: number;
   /** A worker above the minimum that has run nothing for so long ends. */
@@ -199,7 +201,9 @@ export class WorkerPool implements Closable, Lender {
     const { kind, spec, codeCache, budget, log } = this.#options;
     const events = this.#events;
     await budget.take(roomMs, this.#stop.signal);
-    const worker = new HostedWorker(spec.concurrency, (late) => events.onDeadline(late));
+    const worker = new HostedWorker(spec.concurrency, this.#options.bodiesTakeSlots === true, (late) =>
+      events.onDeadline(late),
+    );
     this.#workers.add(worker);
     try {
       const cached = await codeCache?.read();

@@ -1,13 +1,13 @@
 import type { ChildProcess } from 'node:child_process';
-import { isUtf8 } from 'node:buffer';
 import { delay } from '../../core/lifecycle.ts';
-import { REPLY_BYTES } from '../isolate/bridge.ts';
 import type { WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
+import type { CallBody } from './call-body.ts';
+import { CallOutput } from './call-output.ts';
 import { environmentOfCall } from './environment.ts';
 import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
 import { logOutput } from './program-output.ts';
 import type { Home } from './homes.ts';
-import { endOf, killProgram, startProgram } from './program.ts';
+import { startProgram } from './program.ts';
 import type { ProgramWalls } from './program-walls.ts';
 import { StderrTail } from './stderr-tail.ts';
 
@@ -27,7 +27,7 @@ export class CallPrograms implements Driver {
   readonly backlogBytes = 0;
   readonly ended: Driver['ended'];
   readonly #options: CallProgramsOptions;
-  readonly #running = new Map<ProgramCall, { readonly child: ChildProcess; readonly outcome: Promise<unknown> }>();
+  readonly #running = new Map<ProgramCall, CallOutput>();
   #end: (exit: Awaited<Driver['ended']>) => void = () => undefined;
 
   constructor(options: CallProgramsOptions) {
@@ -51,27 +51,26 @@ export class CallPrograms implements Driver {
     const onLog: WorkerEvents['onLog'] = (line) => events.onLog({ ...line, callId, operationId });
     logOutput(child.stderr, 'info', { onLog });
     const tail = new StderrTail(child.stderr);
-    const outcome = this.#wait(child, (detail) => {
+    const output = new CallOutput(child, call.streams, (detail) => {
       const stderr = tail.text;
       onLog({ time: Date.now(), level: 'error', message: `the program failed: ${detail}`, fields: { stderr } });
     });
-    this.#running.set(call, { child, outcome });
-    child.stdin?.end(call.body);
-    const settled = await outcome;
-    this.#running.delete(call);
-    return settled;
+    this.#running.set(call, output);
+    void output.ended.then(() => this.#running.delete(call));
+    if (Buffer.isBuffer(call.body)) child.stdin?.end(call.body);
+    else pour(call.body, child, output);
+    return await output.outcome;
   }
 
   /** The program runs for this call alone. */
   abandon(call: ProgramCall): void {
-    const running = this.#running.get(call);
-    if (running !== undefined) killProgram(running.child);
+    this.#running.get(call)?.kill();
   }
 
   async close(ms: number): Promise<void> {
     const done = new AbortController();
-    const outcomes = [...this.#running.values()].map(({ outcome }) => outcome);
-    await Promise.race([Promise.all(outcomes), delay(ms, done.signal)]);
+    const ends = [...this.#running.values()].map(({ ended }) => ended);
+    await Promise.race([Promise.all(ends), delay(ms, done.signal)]);
     done.abort();
     this.#stop({ reason: 'closed', detail: 'it was closed' });
   }
@@ -81,53 +80,17 @@ export class CallPrograms implements Driver {
   }
 
   #stop(exit: Awaited<Driver['ended']>): void {
-    for (const { child } of this.#running.values()) killProgram(child);
+    for (const output of this.#running.values()) output.kill();
     this.#end(exit);
   }
-
-  #wait(child: ChildProcess, onFailure: (detail: string) => void): Promise<ProgramReply | ProgramFailure> {
-    const parts: Buffer[] = [];
-    let bytes = 0;
-    child.stdout?.on('data', (chunk: Buffer) => {
-      bytes += chunk.length;
-      if (bytes <= REPLY_BYTES) parts.push(chunk);
-      else killProgram(child);
-    });
-    return new Promise((resolve) => {
-      const settle = (detail: string | undefined): void => {
-        if (bytes > REPLY_BYTES) {
-          onFailure(`its result is longer than ${REPLY_BYTES} bytes`);
-          return resolve({ code: 'RESPONSE_TOO_LARGE', message: `a result is longer than ${REPLY_BYTES} bytes` });
-        }
-        if (detail === undefined) return resolve(resultOf(Buffer.concat(parts)));
-        onFailure(detail);
-        resolve({ code: 'FUNC_CRASHED', message: `the program failed: ${detail}` });
-      };
-      child.once('error', (error) => settle(`it cannot be started: ${error.message}`));
-      // Not 'exit': what it wrote before is read first.
-      child.once('close', (code, signal) => settle(code === 0 ? undefined : endOf(code, signal)));
-    });
-  }
 }
 
-/** Nothing written is 204; else the type that the bytes show, as a program has no way to say. */
-function resultOf(body: Buffer): ProgramReply {
-  if (body.length === 0) return { status: 204, headers: {}, body };
-  return { status: 200, headers: { 'content-type': typeOf(body) }, body };
-}
-
-function typeOf(body: Buffer): string {
-  if (!isUtf8(body)) return 'application/octet-stream';
-  const text = body.toString();
-  if (/^\s*[[{]/.test(text) && isJson(text)) return 'application/json';
-  return 'text/plain; charset=utf-8';
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
+/** Gives a program its stdin as it reads it. Without the rest it could not know that what it has is not all. */
+function pour(body: CallBody, { stdin }: ChildProcess, output: CallOutput): void {
+  body.read({
+    onPiece: (piece) => stdin?.write(piece) === true,
+    onEnd: () => stdin?.end(),
+    onBreak: () => output.kill(),
+  });
+  stdin?.on('drain', () => body.resume());
 }

@@ -39,7 +39,7 @@ export function createHttpRuntime({ log, hidden = [] }: ProgramRuntimeOptions): 
         const command = commandOf(spec, folder, environment['PATH'] ?? '');
         const start = (): HttpProgram => {
           const child = startProgram({ walls, command, folder, environment, memoryMb, user });
-          const program = new HttpProgram(child, new StderrTail(child.stderr));
+          const program = new HttpProgram(child, new StderrTail(child.stderr), spec.directBytes);
           logOutput(child.stderr, 'info', {
             onLog(line) {
               const { current } = program;

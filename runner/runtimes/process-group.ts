@@ -1,7 +1,10 @@
 import type { ChildProcess } from 'node:child_process';
+import { Socket } from 'node:net';
 
 /** What a process wrote just before it died is still on its way when its exit is told. */
 const LAST_WORDS_MS = 100;
+/** More than the system keeps of what nobody has read. */
+const PIPE_BYTES = 1024 * 1024;
 
 /**
  * Ends with a program what it has started: programs may fork, and a fork that holds their pipes would keep the worker
@@ -10,10 +13,21 @@ const LAST_WORDS_MS = 100;
 export function endGroupWith(child: ChildProcess): void {
   child.once('exit', () => {
     killGroup(child.pid);
-    setTimeout(() => {
-      for (const stream of child.stdio) stream?.destroy();
-    }, LAST_WORDS_MS);
+    for (const pipe of child.stdio) if (pipe instanceof Socket) endSoon(pipe, pipe.bytesRead + PIPE_BYTES);
   });
+}
+
+/**
+ * Ends a pipe when nothing comes out of it any more. One that is not being read, because its reader has no room, may hold
+ * more; one out of which more comes than it can hold is another program's.
+ */
+function endSoon(pipe: Socket, mostBytes: number): void {
+  const { bytesRead } = pipe;
+  setTimeout(() => {
+    const mayHoldMore = pipe.isPaused() || pipe.bytesRead > bytesRead;
+    if (mayHoldMore && pipe.bytesRead <= mostBytes && !pipe.destroyed) endSoon(pipe, mostBytes);
+    else pipe.destroy();
+  }, LAST_WORDS_MS);
 }
 
 function killGroup(pid: number | undefined): void {

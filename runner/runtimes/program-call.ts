@@ -1,5 +1,7 @@
 import type { ErrorCode } from '../../core/errors.ts';
 import type { CallMeta, ReplyMeta } from '../../core/wire/envelope.ts';
+import type { AnswerBody } from './answer-body.ts';
+import type { CallBody } from './call-body.ts';
 
 /** A call as a program is told of it. */
 export interface ProgramCall {
@@ -7,8 +9,13 @@ export interface ProgramCall {
   readonly id: string;
   readonly operationId: string;
   readonly meta: CallMeta;
-  /** A view into the envelope, exactly as the client sent it. */
-  readonly body: Buffer;
+  /** Exactly as the client sends it: a view into the envelope, or on its way. */
+  readonly body: Buffer | CallBody;
+  /**
+   * Which answers may leave as the program writes them: `long` ones, or `all`, because their operation is direct. Absent:
+   * none, whoever waits takes them whole.
+   */
+  readonly streams?: 'long' | 'all' | undefined;
   /** Unix ms on this machine; `Infinity` where there is none. */
   readonly deadline: number;
 }
@@ -17,7 +24,7 @@ export interface ProgramCall {
 export interface ProgramReply {
   readonly status: number;
   readonly headers: NonNullable<ReplyMeta['headers']>;
-  readonly body: Buffer;
+  readonly body: Buffer | AnswerBody;
 }
 
 /** Why it did not; the message goes to the client, so it holds nothing of what the program said. */
@@ -32,7 +39,10 @@ export interface Driver {
   readonly pid: number;
   /** Bytes on their way to the program. */
   readonly backlogBytes: number;
-  /** Settles with the program's answer, or never, when the whole worker goes with the program: its exit then answers the call. */
+  /**
+   * Settles with the program's answer, whose body may still be on its way, or never, when the whole worker goes with the
+   * program: its exit then answers the call.
+   */
   run(call: ProgramCall): Promise<ProgramReply | ProgramFailure>;
   /** Nobody waits for this call any more: it was cancelled, and still answers, or it is overdue, and was answered TIMEOUT. */
   abandon(call: ProgramCall, why: 'cancelled' | 'overdue'): void;
@@ -76,6 +86,12 @@ export function headersOf(meta: CallMeta): [name: string, value: string][] {
 /** The method; POST for a call that came with none, from a queue. */
 export function methodOf({ method }: CallMeta): string {
   return method !== undefined && TOKEN.test(method) ? method : 'POST';
+}
+
+/** How long the client says its body is. */
+export function declaredBytes({ headers }: CallMeta): number | undefined {
+  const length = headers?.['content-length'];
+  return typeof length === 'string' && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
 }
 
 /** The host the client asked, with its port. */

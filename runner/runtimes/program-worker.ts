@@ -11,9 +11,11 @@ import {
   ReplyFlag,
   type ReplyRecord,
 } from '../../core/wire/envelope.ts';
-import { FETCHED_BYTES, REPLY_BYTES, STREAM_FRAME_BYTES } from '../isolate/bridge.ts';
-import { Streams } from '../isolate/host/streams.ts';
+import { STREAM_FRAME_BYTES } from '../isolate/bridge.ts';
 import type { Worker, WorkerEvents, WorkerSpec } from '../isolate/isolate.ts';
+import { AnswerBody } from './answer-body.ts';
+import type { CallBody } from './call-body.ts';
+import { ProgramBodies } from './program-bodies.ts';
 import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
 
 const CLOSE_MS = 2_000;
@@ -24,6 +26,8 @@ interface Entry extends WheelEntry {
   readonly call: ProgramCall;
   readonly canFetch: boolean;
   readonly startedMs: number;
+  /** Nobody waits for its answer any more, and nobody will say so again. */
+  isCancelled: boolean;
 }
 
 /**
@@ -36,7 +40,7 @@ export class ProgramWorker implements Worker {
   readonly #events: WorkerEvents;
   readonly #driver: Driver;
   readonly #wheel: TimerWheel;
-  readonly #streams: Streams;
+  readonly #bodies: ProgramBodies;
   /** By the id of the call, in hex. */
   readonly #entries = new Map<string, Entry>();
   #isGone = false;
@@ -47,12 +51,7 @@ export class ProgramWorker implements Worker {
     this.#events = events;
     this.#driver = driver;
     this.#wheel = wheel;
-    this.#streams = new Streams({
-      send: (kind, ...parts) => events.onStream?.(kind, Buffer.concat(parts)),
-      // No guest has a part in it.
-      onWork: () => undefined,
-      onIdle: () => undefined,
-    });
+    this.#bodies = new ProgramBodies((kind, payload) => events.onStream?.(kind, payload));
     void driver.ended.then((exit) => {
       this.#isGone = true;
       for (const entry of this.#entries.values()) wheel.remove(entry);
@@ -77,19 +76,21 @@ export class ProgramWorker implements Worker {
       const id = envelope.id(index);
       if (deadline <= now)
         this.#fail(tag, id, 'TIMEOUT', 'the deadline had passed before the program was given the call');
-      else if ((envelope.callFlags(index) & CallFlag.direct) !== 0) this.#collect(tag, envelope, index, deadline);
+      else if ((envelope.callFlags(index) & CallFlag.direct) !== 0) this.#open(tag, envelope, index, deadline);
       else void this.#run(tag, envelope, index, deadline, envelope.body(index));
     }
   }
 
   stream(kind: number, callId: Buffer, data = EMPTY): void {
-    this.#streams.receive(kind, Buffer.concat([callId, data]));
+    this.#bodies.receive(kind, callId, data);
   }
 
   cancel(ids: Buffer): void {
     for (let at = 0; at + 16 <= ids.length; at += 16) {
       const entry = this.#entries.get(ids.toString('hex', at, at + 16));
-      if (entry !== undefined) this.#driver.abandon(entry.call, 'cancelled');
+      if (entry === undefined) continue;
+      entry.isCancelled = true;
+      this.#driver.abandon(entry.call, 'cancelled');
     }
   }
 
@@ -106,45 +107,54 @@ export class ProgramWorker implements Worker {
     this.#driver.kill('it was killed');
   }
 
-  /** Runs a call when its body is here. */
-  #collect(tag: number, envelope: Envelope, index: number, deadline: number): void {
-    const id = envelope.id(index);
-    const entry = { tick: 0, expire: () => end('TIMEOUT', 'the body did not come before the deadline') };
-    let isOver = false;
-    const end = (code: ErrorCode, message: string): void => {
-      if (isOver) return;
-      isOver = true;
+  /** A call whose body is on its way: a direct operation gets it as it comes, any other one when it is whole. */
+  #open(tag: number, envelope: Envelope, index: number, deadline: number): void {
+    const body = this.#bodies.open(envelope.id(index));
+    if (this.#isDirect(envelope, index)) void this.#run(tag, envelope, index, deadline, body);
+    else this.#collect(tag, envelope, index, deadline, body);
+  }
+
+  #collect(tag: number, envelope: Envelope, index: number, deadline: number, body: CallBody): void {
+    const pieces: Buffer[] = [];
+    const fail = (code: ErrorCode, message: string): void => {
       this.#wheel.remove(entry);
-      this.#fail(tag, id, code, message);
+      this.#fail(tag, envelope.id(index), code, message);
     };
-    this.#wheel.add(entry, deadline - Date.now());
-    this.#streams.collect(id, {
-      onWhole: (body) => {
-        if (isOver) return;
-        isOver = true;
+    const entry = { tick: 0, expire: () => fail('TIMEOUT', 'the body did not come before the deadline') };
+    if (deadline !== Infinity) this.#wheel.add(entry, deadline - Date.now());
+    body.read({
+      onPiece: (piece) => pieces.push(piece) > 0,
+      onEnd: () => {
         this.#wheel.remove(entry);
-        void this.#run(tag, envelope, index, deadline, body);
+        void this.#run(tag, envelope, index, deadline, Buffer.concat(pieces));
       },
-      onBroken: (why) => end('FUNC_ERROR', `the body of the call broke off: ${why}`),
+      onBreak: (why) => fail('FUNC_ERROR', `the body of the call broke off: ${why}`),
     });
   }
 
-  async #run(tag: number, envelope: Envelope, index: number, deadline: number, body: Buffer): Promise<void> {
+  #isDirect(envelope: Envelope, index: number): boolean {
+    return this.#spec.operations[envelope.operation(index)]?.isDirect === true;
+  }
+
+  async #run(tag: number, envelope: Envelope, index: number, deadline: number, body: Buffer | CallBody): Promise<void> {
     const id = envelope.id(index);
     const key = id.toString('hex');
+    const canFetch = (envelope.callFlags(index) & CallFlag.fetches) !== 0;
     const call: ProgramCall = {
       id: formatId(id, 0),
       operationId: this.#spec.operations[envelope.operation(index)]?.operationId ?? '',
       meta: readMeta(envelope.meta(index)),
       body,
       deadline,
+      streams: canFetch ? (this.#isDirect(envelope, index) ? 'all' : 'long') : undefined,
     };
     const entry: Entry = {
       tag,
       id,
-      canFetch: (envelope.callFlags(index) & CallFlag.fetches) !== 0,
+      canFetch,
       call,
       startedMs: performance.now(),
+      isCancelled: false,
       tick: 0,
       expire: () => this.#expire(key, entry),
     };
@@ -152,31 +162,38 @@ export class ProgramWorker implements Worker {
     if (deadline !== Infinity) this.#wheel.add(entry, deadline - Date.now());
     const outcome = await this.#driver.run(call).catch(unstarted);
     // Answered by its deadline meanwhile, or gone with the program.
-    if (this.#entries.get(key) !== entry) return;
+    if (this.#entries.get(key) !== entry) {
+      if ('body' in outcome && outcome.body instanceof AnswerBody) outcome.body.stop();
+      return;
+    }
     this.#entries.delete(key);
     this.#wheel.remove(entry);
     this.#answer(entry, outcome);
   }
 
-  #answer({ tag, id, canFetch, startedMs }: Entry, outcome: ProgramReply | ProgramFailure): void {
+  #answer({ tag, id, canFetch, startedMs, isCancelled }: Entry, outcome: ProgramReply | ProgramFailure): void {
     if ('code' in outcome) return this.#fail(tag, id, outcome.code, outcome.message, startedMs);
     const { status, headers, body } = outcome;
-    const maxBytes = canFetch ? FETCHED_BYTES : REPLY_BYTES;
-    if (body.length > maxBytes) {
-      return this.#fail(tag, id, 'RESPONSE_TOO_LARGE', `a reply is longer than ${maxBytes} bytes`, startedMs);
-    }
     const funcUs = Math.round((performance.now() - startedMs) * 1000);
     const meta = JSON.stringify({ headers });
-    if (canFetch && body.length > (this.#spec.directBytes ?? STREAM_FRAME_BYTES)) {
-      this.#streams.sendBytes(id, body);
-      const length = encodeLength(body.length);
-      return this.#reply(tag, { id, status, flags: ReplyFlag.direct, waitUs: 0, funcUs, meta, body: length });
+    const maxBytes = canFetch ? (this.#spec.directBytes ?? STREAM_FRAME_BYTES) : Infinity;
+    if (Buffer.isBuffer(body) && body.length <= maxBytes) {
+      this.#bodies.close(id);
+      return this.#reply(tag, { id, status, flags: 0, waitUs: 0, funcUs, meta, body });
     }
-    this.#reply(tag, { id, status, flags: 0, waitUs: 0, funcUs, meta, body });
+    const stream = Buffer.isBuffer(body) ? wholeBody(body) : body;
+    if (isCancelled) {
+      stream.stop();
+      return this.#fail(tag, id, 'TIMEOUT', 'nobody waited for the answer of the program any more', startedMs);
+    }
+    const length = encodeLength(stream.bytes);
+    this.#reply(tag, { id, status, flags: ReplyFlag.direct, waitUs: 0, funcUs, meta, body: length });
+    this.#bodies.send(id, stream);
   }
 
   /** `startedMs`: when the program was given the call. */
   #fail(tag: number, id: Buffer, code: ErrorCode, message: string, startedMs = performance.now()): void {
+    this.#bodies.close(id);
     const body = JSON.stringify({ code, message } satisfies FailedReply);
     const { status } = ERRORS[code];
     const funcUs = Math.round((performance.now() - startedMs) * 1000);
@@ -192,6 +209,13 @@ export class ProgramWorker implements Worker {
     this.#fail(tag, id, 'TIMEOUT', 'the program did not answer before the deadline', startedMs);
     this.#driver.abandon(call, 'overdue');
   }
+}
+
+function wholeBody(bytes: Buffer): AnswerBody {
+  const body = new AnswerBody(bytes.length);
+  body.write(bytes);
+  body.end();
+  return body;
 }
 
 /** The system gives no process: too many, or no memory for one. */

@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { ProgramReply } from '../../../runner/runtimes/program-call.ts';
-import { ResponseProblem, ResponseReader } from '../../../runner/runtimes/http-response.ts';
+import { ResponseProblem, ResponseReader, type WholeResponse } from '../../../runner/runtimes/http-response.ts';
 
 const LIMITS = { headBytes: 1024, headers: 10, bodyBytes: 4096 };
 
-function read(text: string | Buffer, method = 'GET', pieceBytes = Infinity): ProgramReply | undefined {
+function read(text: string | Buffer, method = 'GET', pieceBytes = Infinity): WholeResponse | undefined {
   const reader = new ResponseReader(method, LIMITS);
   const bytes = Buffer.from(text as string, 'latin1');
-  let reply: ProgramReply | undefined;
+  let reply: WholeResponse | undefined;
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     reply = reader.push(bytes.subarray(at, at + Math.min(pieceBytes, bytes.length)));
   }

@@ -116,8 +116,8 @@ describe('context.invoke on two runners over RabbitMQ', function () {
       ['post', 'spin'],
     ]);
     const self = [
-      ['post', 'again', { 'x-funcatron': { timeoutMs: 3_000 } }],
-      ['post', 'down', { 'x-funcatron': { timeoutMs: 6_000 } }],
+      ['post', 'again', { 'x-funcatron': { timeoutMs: 20_000 } }],
+      ['post', 'down', { 'x-funcatron': { timeoutMs: 20_000 } }],
     ] as const;
     await deploy('narrow', SELF, { concurrency: 1 }, self);
     await deploy('wide', SELF, {}, self);
@@ -216,6 +216,8 @@ describe('context.invoke on two runners over RabbitMQ', function () {
       const role = [...(cluster?.roles.values() ?? [])].find((each) => each.pid === pid);
       if (outer !== inner && role !== undefined) return { outcome, inner: role };
       client.abort();
+      // The broker serves the two in turn, of both queues: without one more call of `inner` they would stay in step.
+      await asked('');
       await until('both calls have ended', async () =>
         (await runners()).every(({ revisions }) => revisions.every(({ inFlight }) => inFlight === 0)),
       );

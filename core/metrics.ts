@@ -13,6 +13,8 @@ export interface HistogramMetric {
 /** A value as of now. */
 export interface GaugeMetric {
   set(labels: readonly string[], value: number): void;
+  /** Forgets every series: those that are not set again are gone. */
+  reset(): void;
 }
 
 /**
@@ -53,7 +55,7 @@ export function createMetrics(): Metrics {
     },
     gauge(metric, help, labelNames) {
       const gauge = new Gauge({ name: metric, help, labelNames: [...labelNames], registers });
-      return { set: (labels, value) => gauge.set(name(labelNames, labels), value) };
+      return { set: (labels, value) => gauge.set(name(labelNames, labels), value), reset: () => gauge.reset() };
     },
     async text() {
       const rest = await Promise.all(registers.map((registry) => registry.metrics()));

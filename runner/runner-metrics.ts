@@ -97,6 +97,7 @@ export function createRunnerMetrics(sources: MetricSources): { text(): Promise<s
 
   return {
     text() {
+      for (const gauge of [workers, busy, exchanges]) gauge.reset();
       for (const revision of sources.held()) read(revision);
       grow(sources.replies, replies, ['returned'], sources.replies.counts.returned);
       grow(sources.replies, replies, ['lost'], sources.replies.counts.lost);

@@ -75,7 +75,7 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
     }
     this.#readBytes += piece.length;
     if (this.#readBytes >= STREAM_STEP_BYTES && !this.#isEnded) {
-      putNote(Out.streamCredit, this.#id, String(this.#readBytes));
+      putNote(Out.streamCredit, this.#id, `${this.#readBytes}`);
       this.#readBytes = 0;
     }
     return piece;

@@ -15,6 +15,7 @@ import { Operations } from './operations.ts';
 import type { Realm } from './realm.ts';
 import { Realms } from './realms.ts';
 import { Streams } from './streams.ts';
+import { textOf } from './text.ts';
 
 /** Timers run in one turn before frames are read again. */
 const TIMERS_PER_TURN = 500;
@@ -202,8 +203,9 @@ export class BundleHost {
   #takeAll(realm: Realm): void {
     const { guest, cells } = realm;
     for (;;) {
-      const text = guest.take();
-      if (text === undefined) return;
+      const taken: unknown = guest.take();
+      if (taken === undefined) return;
+      const text = textOf(taken);
       switch (cells[Cell.out]) {
         case Out.reply:
         case Out.failure:

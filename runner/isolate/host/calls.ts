@@ -15,6 +15,7 @@ import { Cell, FAILURES, Out, REPLY_BYTES } from '../bridge.ts';
 import type { Realm } from './realm.ts';
 import type { Realms } from './realms.ts';
 import type { Streams } from './streams.ts';
+import { textOf } from './text.ts';
 import { readBytes, writeBytes } from './window.ts';
 
 /** A call that is in the guest. */
@@ -229,7 +230,7 @@ export class Calls {
     const status = cells[Cell.status] ?? 500;
     const flags = cells[Cell.flags] ?? 0;
     const stream = cells[Cell.stream] ?? 0;
-    const meta = cells[Cell.meta] === 1 ? guest.takeMeta() : '';
+    const meta = cells[Cell.meta] === 1 ? textOf(guest.takeMeta()) : '';
     const body = readBytes(realm) ?? text;
     if (stream !== 0) {
       this.#options.streams.sendFrom(id, realm, stream);

@@ -30,15 +30,20 @@ import uuid
 # Frames: u32 length, u8 kind, payload. Integers are big-endian.
 LOAD, READY, FAILED, CALLS, REPLIES, OP, OP_RESULT = 1, 2, 3, 4, 5, 6, 7
 LOG, CANCEL, PING, PONG, CLOSE, HELLO = 8, 9, 10, 11, 12, 13
+# Bodies on their way; each begins with the id of its call.
+STREAM_DATA, STREAM_CREDIT, STREAM_END, STREAM_RESET = STREAMS = 16, 17, 18, 19
+ID_BYTES = 16
 FRAME = struct.Struct(">IB")
 SEED_BYTES = 32
 # An envelope: version, kind, count; then fixed-size records; then for each its meta and its body.
 ENVELOPE = struct.Struct(">BBH")
 CALL = struct.Struct(">16sdHBBII")
-REPLY = struct.Struct(">16sHBBIIII")
-KIND_REPLIES = 2
-FLAG_EVENT = 8
-REPLY_FAILED, REPLY_JSON = 1, 2
+REPLY = struct.Struct(">16sHBBIIIIII")
+KIND_REPLIES, REPLIES_VERSION = 2, 2
+FLAG_DIRECT, FLAG_EVENT, FLAG_FETCHES = 2, 8, 32
+REPLY_FAILED, REPLY_JSON, REPLY_DIRECT = 1, 2, 4
+# What stands for the body of an answer that follows as a stream: its length, -1 where nobody knows.
+LENGTH = struct.Struct(">d")
 STATUS = {
     "FUNC_ERROR": 500,
     "COMMIT_FAILED": 500,
@@ -51,11 +56,21 @@ STATUS = {
 # A handler that lets these through is not to blame for them.
 PASSED_ON = ("SERVICE_BUSY", "LOOP_DETECTED")
 
+# Most bytes of an answer as the queue carries it, and as it is fetched; streams may be longer.
 MAX_REPLY_BYTES = 1024 * 1024
+MAX_FETCHED_BYTES = 64 * 1024 * 1024
+# What one direction of a stream may send before it is given credit, how much is read before it is, and the longest piece.
+CREDIT_BYTES = 1024 * 1024
+STEP_BYTES = 256 * 1024
+PIECE_BYTES = 64 * 1024
+# How long a body may be made before everything else has a turn.
+PUMP_S = 0.01
 MAX_OPERATION_BYTES = 8 * 1024 * 1024
 MAX_OPERATIONS = 1000
 # How long init_context waits for a service; a call waits until its deadline.
 INIT_WAIT_S = 30
+# The longest wait at once.
+MAX_WAIT_S = 3600
 MAX_HEADERS_CHARS = 32 * 1024
 MAX_LOG_CHARS = 8 * 1024
 # Most characters of the lines of one call that go back to its caller.
@@ -108,13 +123,241 @@ class Trigger:
         self.name = kind
 
 
+class BrokenBody(Exception):
+    """The body of a call will not come to its end: its client has hung up."""
+
+
+class BodyStream:
+    """The body of a call, piece by piece, once: for in a plain handler, async for in an async one."""
+
+    def __init__(self, worker, call_id=None, whole=None):
+        self._worker = worker
+        self._call_id = call_id
+        self._pieces = collections.deque([whole] if whole else [])
+        self._is_ended = call_id is None
+        self._failure = None
+        self._read_bytes = 0
+        self._wakeup = None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if awaits.get():
+            raise TypeError("this handler is async: read the body with async for")
+        if self._is_empty():
+            self._worker.wait_while(self._is_empty, "the body of the call did not come")
+        return self._take(StopIteration)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        while self._is_empty():
+            self._wakeup = self._wakeup or self._worker.loop.create_future()
+            await asyncio.shield(self._wakeup)
+        return self._take(StopAsyncIteration)
+
+    def read(self):
+        """The rest of it, in a plain handler; in an async one, an awaitable of that."""
+        return self._read_async() if awaits.get() else b"".join(self)
+
+    async def _read_async(self):
+        return b"".join([piece async for piece in self])
+
+    def _is_empty(self):
+        return not self._pieces and not self._is_ended
+
+    def _take(self, stop):
+        if self._failure is not None:
+            raise self._failure
+        if not self._pieces:
+            raise stop
+        piece = self._pieces.popleft()
+        self._read_bytes += len(piece)
+        if self._read_bytes >= STEP_BYTES and not self._is_ended:
+            self._worker.send(STREAM_CREDIT, self._call_id + struct.pack(">I", self._read_bytes))
+            self._read_bytes = 0
+        return piece
+
+    # What comes from the runner. None of it runs anything of the bundle's.
+
+    def push(self, piece):
+        self._pieces.append(piece)
+        self._wake()
+
+    def end(self, failure=None):
+        self._is_ended = True
+        self._failure = failure
+        self._wake()
+
+    def _wake(self):
+        wakeup, self._wakeup = self._wakeup, None
+        if wakeup is not None and not wakeup.done():
+            wakeup.set_result(None)
+
+
+class CollectedBody:
+    """The body of a call whose handler wants it whole: done gets it, or what broke it."""
+
+    def __init__(self, worker, call_id, done):
+        self._worker = worker
+        self._call_id = call_id
+        self._done = done
+        self._pieces = []
+        self._read_bytes = 0
+
+    def push(self, piece):
+        self._pieces.append(piece)
+        self._read_bytes += len(piece)
+        if self._read_bytes >= STEP_BYTES:
+            self._worker.send(STREAM_CREDIT, self._call_id + struct.pack(">I", self._read_bytes))
+            self._read_bytes = 0
+
+    def end(self, failure=None):
+        # Not now: a plain handler may be waiting for something of its own.
+        self._worker.loop.call_soon(self._done, b"".join(self._pieces), failure, context=contextvars.Context())
+
+
+class AnswerStream:
+    """The body of an answer as its source makes it, no faster than it is taken."""
+
+    def __init__(self, worker, call, source):
+        self._worker = worker
+        self._call = call
+        self._source = source
+        self._credit = CREDIT_BYTES
+        # Made, and not sent for want of credit.
+        self._rest = memoryview(b"")
+        self._is_over = False
+        self._is_waiting = False
+        self._context = contextvars.copy_context()
+        self._task = None
+
+    def start(self):
+        """In the context of the call, and behind its answer."""
+        self._worker.loop.call_soon(self._pump, context=self._context)
+
+    def give(self, size):
+        self._credit += size
+        if self._is_waiting:
+            self._is_waiting = False
+            self._worker.loop.call_soon(self._pump, context=self._context)
+
+    def stop(self):
+        """Nobody takes the rest: the source is told to clean up, when it is not just making a piece."""
+        if not self._is_over:
+            self._is_over = True
+            self._worker.loop.call_soon(self._clean_up, context=self._context)
+
+    def _clean_up(self):
+        if self._task is not None:
+            self._task.cancel()
+            return
+        close = getattr(self._source, "aclose", None) or getattr(self._source, "close", None)
+        try:
+            result = close() if close is not None else None
+            if inspect.isawaitable(result):
+                self._worker.loop.create_task(self._log_failure(result))
+        except (Exception, SystemExit) as error:
+            self._fail(error)
+
+    async def _log_failure(self, closing):
+        try:
+            await closing
+        except (Exception, SystemExit) as error:
+            self._fail(error)
+
+    def _pump(self):
+        if self._is_over:
+            return
+        if hasattr(self._source, "__anext__"):
+            self._task = self._worker.loop.create_task(self._pump_async())
+            return
+        turn_ends = time.monotonic() + PUMP_S
+        try:
+            while self._send_rest():
+                self._rest = piece_of(next(self._source))
+                if self._is_over:
+                    return
+                if time.monotonic() > turn_ends and self._send_rest():
+                    self._worker.loop.call_soon(self._pump, context=self._context)
+                    return
+            self._is_waiting = True
+        except StopIteration as end:
+            self._end(end.value)
+        except (Exception, SystemExit) as error:
+            self._fail(error)
+
+    async def _pump_async(self):
+        """Until the credit is spent; what gives more begins anew."""
+        turn_ends = time.monotonic() + PUMP_S
+        awaits.set(True)
+        try:
+            while self._send_rest():
+                self._rest = piece_of(await self._source.__anext__())
+                if time.monotonic() > turn_ends:
+                    turn_ends = time.monotonic() + PUMP_S
+                    await asyncio.sleep(0)
+            self._is_waiting = True
+        except StopAsyncIteration:
+            self._end(None)
+        except asyncio.CancelledError:
+            self._break("the func was cancelled while it made the body of its answer")
+        except (Exception, SystemExit) as error:
+            self._fail(error)
+        finally:
+            self._task = None
+            if self._is_over:
+                await self._close()
+
+    async def _close(self):
+        aclose = getattr(self._source, "aclose", None)
+        if aclose is not None:
+            await self._log_failure(aclose())
+
+    def _send_rest(self):
+        """Whether all of it has left."""
+        while self._rest and self._credit > 0:
+            piece = self._rest[: min(self._credit, PIECE_BYTES)]
+            self._rest = self._rest[len(piece) :]
+            self._credit -= len(piece)
+            self._worker.send(STREAM_DATA, self._call.id + bytes(piece))
+        return not self._rest
+
+    def _end(self, trailers):
+        """What a generator returns are the trailers."""
+        try:
+            sent = encode_headers(trailers) if trailers is not None else {}
+            values = {name: ", ".join(text) if isinstance(text, list) else text for name, text in sent.items()}
+        except Refused as refused:
+            self._fail(TypeError(f"the trailers cannot be sent: the generator {refused}"))
+            return
+        self._over(STREAM_END, json.dumps(values).encode() if values else b"")
+
+    def _fail(self, error):
+        self._worker.log_error(f"func {self._call.operation.name} threw while it made the body of its answer", error)
+        self._break("the func threw while it made the body of its answer")
+
+    def _break(self, why):
+        self._over(STREAM_RESET, why.encode())
+
+    def _over(self, kind, last):
+        if self._worker.answers.get(self._call.id) is self:
+            del self._worker.answers[self._call.id]
+            self._worker.bodies.pop(self._call.id, None)
+            self._worker.send(kind, self._call.id + last)
+        self._is_over = True
+
+
 class Event:
     """One call. body holds the bytes as they were received."""
 
-    def __init__(self, call_id, flags, attempt, meta, body):
+    def __init__(self, call_id, flags, attempt, meta, body, stream):
         self.id = call_id
-        self.body = body
-        self.size = len(body)
+        # None while the body of a direct operation is on its way.
+        self._body = body
+        self._stream = stream
         self.attempt = attempt
         self.kind = "event" if flags & FLAG_EVENT else "call"
         self.trigger = Trigger(meta.get("kind", "http"))
@@ -128,6 +371,20 @@ class Event:
         self.cookies = meta.get("cookies", {})
         self.headers = meta.get("headers", {})
         self.content_type = self.headers.get("content-type", "")
+        length = self.headers.get("content-length", "")
+        self.size = len(body) if body is not None else int(length) if length.isdigit() else None
+
+    @property
+    def body(self):
+        if self._body is None:
+            if awaits.get():
+                raise TypeError("the body of a direct operation comes in pieces: await event.stream().read(), or async for")
+            self._body = self._stream.read()
+        return self._body
+
+    def stream(self):
+        """The body in pieces, once; one that did not come as a stream is one piece."""
+        return self._stream
 
     def json(self):
         return json.loads(self.body)
@@ -350,17 +607,23 @@ def query_result(result, _):
 
 
 class Operation:
-    def __init__(self, name, func):
+    def __init__(self, name, func, is_direct=False):
         self.name = name
         self.func = func
-        self.is_async = inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))
+        # It reads its bodies piece by piece.
+        self.is_direct = is_direct
+        self.is_async = any(
+            inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+            for each in (func, getattr(func, "__call__", None))
+        )
 
 
 class Call:
     """A call that has not been answered."""
 
-    def __init__(self, tag, call_id, operation, received, log):
+    def __init__(self, tag, call_id, operation, received, log, flags=0):
         self.tag = tag
+        self.can_fetch = bool(flags & FLAG_FETCHES)
         # The caller's own level, and its lines where it has asked for them back.
         self.level = log.get("level")
         self.returned = [] if log.get("isReturned") is True else None
@@ -368,6 +631,8 @@ class Call:
         self.id = call_id
         self.operation = operation
         self.received = received
+        # A stamp of core/stamp-clock.ts.
+        self.arrived_us = int(time.time() * 1e6) % 2**32 or 1
         self.entered = received
         # On time.monotonic; and in unix ms on this machine.
         self.until = 0
@@ -417,6 +682,10 @@ class Worker:
         self.asked = {}
         self.last_asked = 0
         self.outcome = None
+        # Bodies on their way, of calls and of answers, by the ids of the calls.
+        self.bodies = {}
+        self.answers = {}
+        self.direct_bytes = PIECE_BYTES
 
     # The channel.
 
@@ -461,6 +730,8 @@ class Worker:
             self.enter(payload)
         elif kind == OP_RESULT:
             self.settle(payload)
+        elif kind in STREAMS:
+            self.on_stream(kind, payload)
         elif kind == PING:
             self.send(PONG)
         elif kind == CANCEL:
@@ -544,7 +815,7 @@ class Worker:
                 while count < len(records) and size < MAX_REPLY_BYTES:
                     size += len(records[count][1])
                     count += 1
-                head = ENVELOPE.pack(1, KIND_REPLIES, count)
+                head = ENVELOPE.pack(REPLIES_VERSION, KIND_REPLIES, count)
                 batch, records = records[:count], records[count:]
                 parts = [struct.pack(">I", tag), head, *(record for record, _ in batch), *(data for _, data in batch)]
                 self.send(REPLIES, b"".join(parts))
@@ -586,36 +857,70 @@ class Worker:
         return self.last_asked
 
     def wait_for(self, number):
-        """Blocks a plain handler: pings are answered and its own end is heard of, all else waits."""
+        """Blocks a plain handler until the runner has answered."""
+        try:
+            self.wait_while(lambda: number in self.asked, "the call ended before the service answered")
+        finally:
+            self.give_up(number)
+        if isinstance(self.outcome, ServiceError):
+            raise self.outcome
+        return self.outcome
+
+    def wait_while(self, is_pending, why):
+        """Blocks a plain handler: pings are answered, bodies come and its own end is heard of, all else waits."""
+        if threading.get_ident() != self.thread:
+            raise RuntimeError("services, invoke and the bodies of calls are to be used in the thread of the handler")
         call = current.get()
         until = time.monotonic() + INIT_WAIT_S if call is None else call.until
         try:
-            while number in self.asked:
-                left = until - time.monotonic()
+            while True:
+                self.take_urgent(call)
+                if not is_pending():
+                    return
+                # An answer that has begun takes as long as its body does.
+                has_begun = call is not None and call.is_ended
+                left = MAX_WAIT_S if has_begun else min(until - time.monotonic(), MAX_WAIT_S)
                 if left <= 0 or call is not None and call.is_cancelled:
-                    raise ServiceError("TIMEOUT", "the call ended before the service answered")
+                    raise ServiceError("TIMEOUT", why)
                 readable, writable, _ = select.select([self.channel], [self.channel] if self.outgoing else [], [], left)
                 if writable:
                     self.write()
                 if readable:
                     self.receive()
-                    self.take_urgent(call)
         finally:
-            self.give_up(number)
             self.loop.call_soon(self.dispatch, context=contextvars.Context())
-        if isinstance(self.outcome, ServiceError):
-            raise self.outcome
-        return self.outcome
 
     def take_urgent(self, call):
         for _ in range(len(self.frames)):
             kind, payload = self.frames.popleft()
             if kind == OP_RESULT or kind == PING:
                 self.on_frame(kind, payload)
+            elif kind in STREAMS and (payload[:ID_BYTES] in self.bodies or payload[:ID_BYTES] in self.answers):
+                self.on_stream(kind, payload)
             elif kind == CANCEL and call is not None and call.id in (payload[at : at + 16] for at in range(0, len(payload), 16)):
                 call.is_cancelled = True
             else:
                 self.frames.append((kind, payload))
+
+    # Bodies.
+
+    def on_stream(self, kind, payload):
+        """Runs nothing of the bundle's: a plain handler may be waiting. Frames of calls that are over come late."""
+        call_id, data = payload[:ID_BYTES], payload[ID_BYTES:]
+        if kind == STREAM_CREDIT:
+            if call_id in self.answers:
+                self.answers[call_id].give(struct.unpack(">I", data)[0])
+            return
+        body = self.bodies.get(call_id)
+        if kind == STREAM_DATA:
+            if body is not None:
+                body.push(data)
+            return
+        self.bodies.pop(call_id, None)
+        if body is not None:
+            body.end(BrokenBody(f"the body of the call broke off: {data.decode()}") if kind == STREAM_RESET else None)
+        if kind == STREAM_RESET and call_id in self.answers:
+            self.answers.pop(call_id).stop()
 
     def settle(self, payload):
         number, done, length = struct.unpack_from(">IBI", payload)
@@ -649,7 +954,8 @@ class Worker:
                     pass  # a plain zip application
             self.has_stacks = spec.get("stackTraces") is True
             self.context = Context(spec, Logger(self, spec.get("logLevel")), self)
-            self.operations = [self.find(each["operationId"], each["handler"]) for each in spec["operations"]]
+            self.operations = [self.find(**each) for each in spec["operations"]]
+            self.direct_bytes = spec.get("directBytes", PIECE_BYTES)
             phase = "init"
             await self.call_hooks("init_context")
         except (Exception, SystemExit) as error:
@@ -659,7 +965,7 @@ class Worker:
             self.flush()
             self.send(READY)
 
-    def find(self, name, handler):
+    def find(self, operationId, handler, isDirect=False, **_):
         """The func of an operation: module:function, or a function of the entry's module, or the entry itself."""
         module_name, _, function = self.entry.partition(":")
         if ":" in handler:
@@ -669,8 +975,8 @@ class Worker:
             function = handler
         func = getattr(module, function or "handler", None)
         if not callable(func):
-            raise AttributeError(f"module {module_name} has no function {function or 'handler'}, for operation {name}")
-        operation = Operation(name, func)
+            raise AttributeError(f"module {module_name} has no function {function or 'handler'}, for operation {operationId}")
+        operation = Operation(operationId, func, isDirect)
         if self.concurrency > 1 and not operation.is_async:
             raise TypeError(
                 f"{module_name}:{func.__name__} is no async def: with concurrency {self.concurrency} calls would wait"
@@ -716,17 +1022,42 @@ class Worker:
             body = payload[data + meta_bytes : data + meta_bytes + body_bytes]
             data += meta_bytes + body_bytes
             meta = json.loads(meta or b"{}")
-            call = Call(tag, call_id, self.operations[number], received, meta.get("log") or {})
+            call = Call(tag, call_id, self.operations[number], received, meta.get("log") or {}, flags)
             call.deadline = deadline + offset
-            remaining = call.deadline / 1000 - time.time()
-            call.until = time.monotonic() + remaining
-            if remaining <= 0:
-                self.fail(call, "TIMEOUT", "the deadline had passed before the func started")
+            call.until = time.monotonic() + call.deadline / 1000 - time.time()
+            if flags & FLAG_DIRECT and not call.operation.is_direct:
+                self.collect(call, flags, attempt, meta)
                 continue
-            event = Event(str(uuid.UUID(bytes=call_id)), flags, attempt, meta, body)
-            self.begin(call, event, remaining)
+            if flags & FLAG_DIRECT:
+                body, stream = None, BodyStream(self, call_id)
+                self.bodies[call_id] = stream
+            else:
+                stream = BodyStream(self, whole=body)
+            self.begin(call, Event(str(uuid.UUID(bytes=call_id)), flags, attempt, meta, body, stream))
 
-    def begin(self, call, event, remaining):
+    def collect(self, call, flags, attempt, meta):
+        """Runs a call when its body is here."""
+
+        def done(body, failure=None):
+            call.timer.cancel()
+            if failure is not None:
+                self.fail(call, "FUNC_ERROR", str(failure))
+            else:
+                stream = BodyStream(self, whole=body)
+                self.begin(call, Event(str(uuid.UUID(bytes=call.id)), flags, attempt, meta, body, stream))
+
+        def late():
+            if self.bodies.pop(call.id, None) is not None:
+                self.fail(call, "TIMEOUT", "the body did not come before the deadline")
+
+        self.bodies[call.id] = CollectedBody(self, call.id, done)
+        call.timer = self.loop.call_later(call.until - time.monotonic(), late, context=contextvars.Context())
+
+    def begin(self, call, event):
+        remaining = call.until - time.monotonic()
+        if remaining <= 0:
+            self.fail(call, "TIMEOUT", "the deadline had passed before the func started")
+            return
         call.entered = time.perf_counter()
         if call.operation.is_async:
             self.calls[call.id] = call
@@ -740,9 +1071,13 @@ class Worker:
             if os.getpid() != pid:
                 os._exit(0)  # a fork of the handler's that came back
             answer = self.answer_of(call, value)
+            if answer is not None and answer[1] & REPLY_DIRECT and not call.can_fetch:
+                answer = self.answer_of(call, gathered(answer, gather(answer[3])))
             if call.begin_commit(answer):
                 self.perform("scope.end", {}, b"", lambda *_: None)
             self.finish(call, answer)
+        except Refused as refused:
+            self.refuse(call, refused)
         except (Exception, SystemExit) as error:
             self.fail_with(call, error)
         finally:
@@ -752,12 +1087,17 @@ class Worker:
         current.set(call)
         awaits.set(True)
         try:
-            answer = self.answer_of(call, await call.operation.func(self.context, event))
+            value = call.operation.func(self.context, event)
+            answer = self.answer_of(call, await value if inspect.isawaitable(value) else value)
+            if answer is not None and answer[1] & REPLY_DIRECT and not call.can_fetch:
+                answer = self.answer_of(call, gathered(answer, await gather_async(answer[3])))
             if call.begin_commit(answer):
                 await self.perform("scope.end", {}, b"", lambda *_: None)
             self.finish(call, answer)
         except asyncio.CancelledError:
             self.fail(call, "TIMEOUT", f"func {call.operation.name} was cancelled")
+        except Refused as refused:
+            self.refuse(call, refused)
         except (Exception, SystemExit) as error:
             self.fail_with(call, error)
         finally:
@@ -768,15 +1108,19 @@ class Worker:
         """Raises CancelledError in an async handler: its caller is gone, or its deadline has passed."""
         call = self.calls.get(call_id)
         if call is not None:
+            call.is_cancelled = True
             call.task.cancel()
 
     def answer_of(self, call, value):
         """What encode gives; None when it cannot be sent, and the call is answered so."""
         try:
-            return encode(value)
+            return encode(value, MAX_FETCHED_BYTES if call.can_fetch else MAX_REPLY_BYTES)
         except Refused as refused:
-            self.fail(call, refused.code, f"func {call.operation.name} {refused}")
+            self.refuse(call, refused)
             return None
+
+    def refuse(self, call, refused):
+        self.fail(call, refused.code, f"func {call.operation.name} {refused}")
 
     def finish(self, call, answer):
         if answer is None:
@@ -786,7 +1130,25 @@ class Worker:
             meta["log"] = call.returned
             if flags & REPLY_JSON:
                 flags, meta["headers"] = flags & ~REPLY_JSON, {"content-type": "application/json"}
-        self.reply(call, status, flags, json.dumps(meta).encode() if meta else b"", body)
+        meta = json.dumps(meta).encode() if meta else b""
+        if flags & REPLY_DIRECT:
+            self.reply_with(call, status, flags, meta, body, -1)
+        elif call.can_fetch and len(body) > self.direct_bytes:
+            self.reply_with(call, status, flags | REPLY_DIRECT, meta, iter((body,)), len(body))
+        else:
+            self.reply(call, status, flags, meta, body)
+
+    def reply_with(self, call, status, flags, meta, source, length):
+        """An answer whose body follows."""
+        stream = AnswerStream(self, call, source)
+        if call.is_cancelled:
+            # Who hangs up says so once, and has said it.
+            stream.stop()
+            self.fail(call, "TIMEOUT", f"nobody waited for the answer of func {call.operation.name} any more")
+            return
+        self.answers[call.id] = stream
+        self.reply(call, status, flags, meta, LENGTH.pack(length))
+        stream.start()
 
     def fail_with(self, call, error):
         """Its words and its stack go to the log, never to the caller."""
@@ -812,9 +1174,12 @@ class Worker:
 
     def reply(self, call, status, flags, meta, body):
         call.is_ended = True
+        if not flags & REPLY_DIRECT:
+            self.bodies.pop(call.id, None)
         wait_us = int((call.entered - call.received) * 1e6)
         func_us = int((time.perf_counter() - call.entered) * 1e6)
-        record = REPLY.pack(call.id, status, flags, 0, wait_us, min(func_us, 0xFFFFFFFF), len(meta), len(body))
+        times = wait_us, min(func_us, 0xFFFFFFFF)
+        record = REPLY.pack(call.id, status, flags, 0, *times, len(meta), len(body), call.arrived_us, 0)
         self.replies.setdefault(call.tag, []).append((record, meta + body))
         self.turn()
 
@@ -822,8 +1187,8 @@ class Worker:
 # What a handler returned.
 
 
-def encode(value):
-    """Status, flags, meta and body of a reply; raises Refused for what cannot be sent."""
+def encode(value, max_bytes=MAX_REPLY_BYTES):
+    """Status, flags, meta and body of a reply; a body with REPLY_DIRECT is an iterator. Raises Refused for what cannot be sent."""
     status, headers, content_type = 200, {}, None
     if isinstance(value, Response):
         status, headers, content_type, value = value.status_code, value.headers, value.content_type, value.body
@@ -840,9 +1205,12 @@ def encode(value):
     sent = encode_headers(headers)
     if content_type is not None:
         sent.update(encode_headers({"content-type": content_type}))
+    if is_stream(value) and status not in (204, 205, 304):
+        sent.setdefault("content-type", "application/octet-stream")
+        return status, REPLY_DIRECT, {"headers": sent}, value.__aiter__() if hasattr(value, "__aiter__") else iter(value)
     body, natural = encode_body(b"" if status in (204, 205, 304) else value)
-    if len(body) > MAX_REPLY_BYTES:
-        raise Refused("RESPONSE_TOO_LARGE", f"returned more than {MAX_REPLY_BYTES} bytes")
+    if len(body) > max_bytes:
+        raise Refused("RESPONSE_TOO_LARGE", f"returned more than {max_bytes} bytes")
     if natural == "application/json" and not sent:
         return status, REPLY_JSON, {}, body
     if body or value is not None and status not in (204, 205, 304):
@@ -861,6 +1229,54 @@ def encode_body(value):
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), "application/json"
     except (TypeError, ValueError, RecursionError) as error:
         raise Refused("INVALID_RESPONSE", f"returned a value that is not JSON: {str(error)[:200]}") from error
+
+
+def is_stream(value):
+    """Whether a body is made piece by piece: whatever gives its pieces one after the other, and does not know how many."""
+    return hasattr(value, "__aiter__") or hasattr(value, "__iter__") and not hasattr(value, "__len__")
+
+
+def piece_of(value):
+    """Bytes and text as they are, anything else as a line of JSON."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return memoryview(bytes(value))
+    return memoryview((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) + "\n").encode())
+
+
+class Gathering:
+    """A body in pieces, for whoever takes it only whole."""
+
+    def __init__(self):
+        self.body = bytearray()
+
+    def add(self, value):
+        self.body += piece_of(value)
+        if len(self.body) > MAX_REPLY_BYTES:
+            raise Refused("RESPONSE_TOO_LARGE", f"returned more than {MAX_REPLY_BYTES} bytes")
+
+
+def gather(source):
+    if not hasattr(source, "__next__"):
+        raise Refused("INVALID_RESPONSE", "is no async def, and returned an async generator where bodies are sent whole")
+    whole = Gathering()
+    for value in source:
+        whole.add(value)
+    return whole.body
+
+
+async def gather_async(source):
+    if hasattr(source, "__next__"):
+        return gather(source)
+    whole = Gathering()
+    async for value in source:
+        whole.add(value)
+    return whole.body
+
+
+def gathered(answer, body):
+    """The same answer with a body of one piece, as a handler returns it."""
+    status, _, meta, _ = answer
+    return Response(headers=meta["headers"], body=body, status_code=status)
 
 
 def encode_headers(headers):

@@ -18,7 +18,9 @@ export interface EmbeddedCluster {
 }
 
 /** Starts one on free ports, in a temporary folder. It runs every runtime, as `up` does. `settings` are flags beside that. */
-export async function openEmbedded(settings: { readonly secretsDir?: string } = {}): Promise<EmbeddedCluster> {
+export async function openEmbedded(
+  settings: { readonly secretsDir?: string; readonly directThresholdBytes?: string } = {},
+): Promise<EmbeddedCluster> {
   const dataDir = mkdtempSync(join(tmpdir(), 'funcatron-embedded-'));
   const runtimes = CONFIG.runtimes.someOf.join(',');
   const flags = { ...settings, dataDir, httpPort: '0', tronPort: '0', logLevel: 'error', runtimes };

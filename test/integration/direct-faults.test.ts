@@ -6,6 +6,7 @@ import { openEmbedded, type EmbeddedCluster } from '../helpers/embedded.ts';
 import { get, send } from '../helpers/transfers.ts';
 import { until } from '../helpers/until.ts';
 
+const EXPECT = { expect: '100-continue' };
 const BUNDLE = join(import.meta.dirname, '../fixtures/bundles/direct-faults');
 
 describe('the direct path under faults', function () {
@@ -20,7 +21,7 @@ describe('the direct path under faults', function () {
   });
   after(() => cluster.close());
 
-  async function seen(): Promise<Record<'started' | 'aborted' | 'rejected' | 'made' | 'closed', number>> {
+  async function seen(): Promise<Record<'started' | 'briefs' | 'aborted' | 'rejected' | 'made' | 'closed', number>> {
     return JSON.parse((await get(`${url}/seen`)).text) as Awaited<ReturnType<typeof seen>>;
   }
 
@@ -175,6 +176,22 @@ describe('the direct path under faults', function () {
       await hasAllSlots();
     });
 
+    it('answers TIMEOUT when the deadline passes before a runner has taken the body', async () => {
+      const { briefs } = await seen();
+      const holding = Array.from({ length: 4 }, () => send(`${url}/hold`, { method: 'POST', headers: EXPECT }));
+      const taken = holding.map(({ req }) => new Promise((resolve) => req.on('continue', resolve)));
+      for (const { req } of holding) req.flushHeaders();
+      await Promise.all(taken);
+
+      const { req, ended } = send(`${url}/brief`, { method: 'POST' });
+      req.write('some');
+      assert.equal((await ended).code, 'TIMEOUT');
+      req.destroy();
+      for (const each of holding) each.req.destroy();
+      await hasAllSlots();
+      assert.equal((await seen()).briefs, briefs);
+    });
+
     it('answers 413 to a body that says it is too long, without reading it', async () => {
       const { req, ended } = send(`${url}/short`, { method: 'POST', headers: { 'content-length': 10 ** 12 } });
       req.write('x');
@@ -194,10 +211,8 @@ describe('the direct path under faults', function () {
   });
 
   describe('with Expect: 100-continue', () => {
-    const headers = { expect: '100-continue' };
-
     it('asks for the body when a runner takes it', async () => {
-      const { req, ended } = send(`${url}/hash`, { method: 'POST', headers });
+      const { req, ended } = send(`${url}/hash`, { method: 'POST', headers: EXPECT });
       await new Promise((resolve) => req.on('continue', resolve));
       req.end('hello');
       assert.equal((await ended).text, '{"bytes":5}');
@@ -210,7 +225,7 @@ describe('the direct path under faults', function () {
       ] as const) {
         const { req, ended } = send(`${url}/${path}`, {
           method: 'POST',
-          headers: { ...headers, 'content-length': length },
+          headers: { ...EXPECT, 'content-length': length },
         });
         let asked = 0;
         req.on('continue', () => asked++);
@@ -222,11 +237,11 @@ describe('the direct path under faults', function () {
     });
 
     it('does not ask for the body while every slot is taken', async () => {
-      const holding = Array.from({ length: 4 }, () => send(`${url}/hold`, { method: 'POST', headers }));
+      const holding = Array.from({ length: 4 }, () => send(`${url}/hold`, { method: 'POST', headers: EXPECT }));
       const taken = holding.map(({ req }) => new Promise((resolve) => req.on('continue', resolve)));
       for (const { req } of holding) req.flushHeaders();
       await Promise.all(taken);
-      const { req, ended } = send(`${url}/hash`, { method: 'POST', headers });
+      const { req, ended } = send(`${url}/hash`, { method: 'POST', headers: EXPECT });
       let isFree = false;
       req.on('continue', () => {
         assert.ok(isFree);
@@ -253,4 +268,31 @@ describe('the direct path under faults', function () {
       assert.equal((await get(`${url}/collect?bytes=100000`)).text, '{"code":"RESPONSE_TOO_LARGE"}');
     });
   });
+});
+
+describe('the direct path from another length on', function () {
+  this.timeout(60_000);
+  const MiB = 1024 * 1024;
+
+  for (const directThresholdBytes of [0, 1, MiB]) {
+    it(`brings every body there and back: from ${directThresholdBytes} bytes on`, async () => {
+      const cluster = await openEmbedded({ directThresholdBytes: String(directThresholdBytes) });
+      try {
+        await cluster.deploy(BUNDLE);
+        const url = `${cluster.httpUrl}/faults`;
+        for (const bytes of [0, 1, 2, 65_536, MiB, MiB + 1, 3 * MiB]) {
+          for (const path of ['whole', 'hash']) {
+            const headers = { 'content-type': 'application/octet-stream' };
+            const { req, ended } = send(`${url}/${path}`, { method: 'POST', headers });
+            req.end(Buffer.alloc(bytes));
+            assert.equal((await ended).text, `{"bytes":${bytes}}`, path);
+          }
+          const { text, isCut } = await get(`${url}/long?bytes=${bytes}`);
+          assert.deepEqual([text.length, isCut], [bytes, false]);
+        }
+      } finally {
+        await cluster.close();
+      }
+    });
+  }
 });

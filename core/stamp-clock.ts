@@ -1,5 +1,7 @@
 /** Further apart, the system's clock has been set since this process began. */
 const STEP_MS = 5;
+/** Two times that are read one after the other are of the same moment, unless another process ran between. */
+const MOMENT_MS = 1;
 
 /**
  * Times of this process as stamps, which others can compare with theirs: microseconds of the system's clock, modulo 2^32
@@ -12,9 +14,16 @@ export class StampClock {
 
   /** The stamp of a time of `performance.now()`; `offsetMs` is taken off: 0 for the system's clock, `ClusterClock.offsetMs` for cluster time. */
   stampOf(atMs: number, offsetMs = 0): number {
-    const stepMs = Date.now() - this.#originMs - performance.now();
-    if (Math.abs(stepMs) > STEP_MS) this.#originMs += stepMs;
+    if (Math.abs(Date.now() - this.#originMs - performance.now()) > STEP_MS) this.#findOrigin();
     return shiftStamp(0, (this.#originMs + atMs - offsetMs) * 1000);
+  }
+
+  /** Leaves it as it is when it cannot be told just now. */
+  #findOrigin(): void {
+    const before = performance.now();
+    const originMs = Date.now() - before;
+    if (performance.now() - before > MOMENT_MS || Math.abs(originMs - this.#originMs) <= STEP_MS) return;
+    this.#originMs = originMs;
   }
 }
 

@@ -36,8 +36,26 @@ describe('core/stamp-clock', () => {
     const { now } = Date;
     Date.now = () => now() + 60_000;
     try {
+      for (let look = 0; look < 5; look++) clock.stampOf(performance.now()); // one may be put aside
       const gone = betweenStamps(before, clock.stampOf(performance.now()));
       assert.ok(gone > 59_900_000 && gone < 120_000_000, `${gone}`);
+    } finally {
+      Date.now = now;
+    }
+  });
+
+  it('takes being put aside between two looks at the clock for no such thing', () => {
+    const clock = new StampClock();
+    const at = performance.now();
+    const before = clock.stampOf(at);
+    const { now } = Date;
+    Date.now = () => {
+      const time = now();
+      while (now() < time + 20); // another process runs
+      return time;
+    };
+    try {
+      assert.equal(clock.stampOf(at), before);
     } finally {
       Date.now = now;
     }

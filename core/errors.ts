@@ -56,7 +56,7 @@ export const ERRORS = {
     status: 413,
     retryable: false,
     mayHaveRun: false,
-    meaning: 'the body is longer than the queue carries (1 MiB) or the upload limit',
+    meaning: 'the body is longer than the operation takes, the queue carries (1 MiB) or the upload limit allows',
   },
   UNSUPPORTED_MEDIA_TYPE: {
     status: 415,
@@ -114,7 +114,7 @@ export const ERRORS = {
     status: 502,
     retryable: false,
     mayHaveRun: true,
-    meaning: 'the reply is longer than the queue carries (1 MiB)',
+    meaning: 'the reply is longer than its caller takes in one piece: 1 MiB over the queue, 64 MiB over HTTP',
   },
   LOOP_DETECTED: {
     status: 508,

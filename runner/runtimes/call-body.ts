@@ -1,5 +1,8 @@
 import { STREAM_STEP_BYTES } from '../isolate/bridge.ts';
 
+/** So many pieces that were taken are kept: to take them off one by one is slow where there are many. */
+const KEPT_PIECES = 8;
+
 /** Who reads the body of a call. `onEnd` or `onBreak` comes last, once. */
 export interface BodyReader {
   /** Takes a piece; false: it wants no more before `resume`. */
@@ -79,12 +82,12 @@ export class CallBody {
       const piece = this.#pieces[this.#at];
       if (piece === undefined) break;
       this.#at++;
-      if (this.#at === this.#pieces.length) this.#drop();
+      if (this.#at >= KEPT_PIECES && this.#at * 2 >= this.#pieces.length) this.#forgetTaken();
       this.#isPaused = !reader.onPiece(piece);
       this.#taken(piece.length);
     }
     const reader = this.#reader;
-    if (reader === undefined || this.#pieces.length > 0 || this.#state === 'open') return;
+    if (reader === undefined || this.#at < this.#pieces.length || this.#state === 'open') return;
     this.#reader = undefined;
     if (this.#state === 'ended') reader.onEnd();
     else reader.onBreak(this.#why);
@@ -96,6 +99,11 @@ export class CallBody {
     const credit = this.#takenBytes;
     this.#takenBytes = 0;
     this.#giveCredit(credit);
+  }
+
+  #forgetTaken(): void {
+    this.#pieces = this.#pieces.slice(this.#at);
+    this.#at = 0;
   }
 
   #drop(): void {

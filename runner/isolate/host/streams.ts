@@ -2,6 +2,7 @@ import { STREAM_ID_BYTES } from '../../../core/wire/direct.ts';
 import { Out, STREAM_CREDIT_BYTES, STREAM_FRAME_BYTES, STREAM_STEP_BYTES, StreamEvent } from '../bridge.ts';
 import { FrameKind } from '../channel.ts';
 import type { SendFrame } from './bundle-host.ts';
+import { JoinedPieces } from './joined-pieces.ts';
 import type { Realm } from './realm.ts';
 import { readBytes, writeBytes } from './window.ts';
 
@@ -119,8 +120,7 @@ export class Streams {
 
   /** Takes what a guest has handed out: see `Out`. */
   take(realm: Realm, out: number, number: number, text: string): void {
-    const bytes = readBytes(realm) ?? (out === Out.streamData ? Buffer.from(text) : undefined);
-    this.#given.push({ realm, out, number, text, bytes });
+    this.#given.push({ realm, out, number, text, bytes: readBytes(realm) });
   }
 
   /** Sends what guests gave in this turn: pieces of one body together, up to the length of a frame. */
@@ -128,22 +128,18 @@ export class Streams {
     if (this.#given.length === 0) return;
     const given = this.#given;
     this.#given = [];
-    let pieces: Buffer[] = [];
-    let length = 0;
+    const joined = new JoinedPieces();
     for (const [index, event] of given.entries()) {
-      const { realm, out, number, bytes } = event;
+      const { realm, out, number, text, bytes } = event;
       if (out !== Out.streamData) {
         this.#give(event);
         continue;
       }
-      pieces.push(bytes ?? EMPTY);
-      length += bytes?.length ?? 0;
+      joined.add(text, bytes);
       const next = given[index + 1];
       const isSame = next?.out === out && next.number === number && next.realm === realm;
-      if (isSame && length + (next.bytes?.length ?? 0) <= STREAM_FRAME_BYTES) continue;
-      this.#send(realm, number, pieces);
-      pieces = [];
-      length = 0;
+      if (isSame && joined.bytes + JoinedPieces.sizeOf(next.text, next.bytes) <= STREAM_FRAME_BYTES) continue;
+      this.#send(realm, number, joined.take());
     }
   }
 
@@ -159,10 +155,10 @@ export class Streams {
     if (kind === FrameKind.streamReset) this.#stop(key);
   }
 
-  #send(realm: Realm, number: number, pieces: readonly Buffer[]): void {
+  #send(realm: Realm, number: number, piece: Buffer): void {
     const key = this.#known.get(realm)?.get(`out ${number}`)?.key;
     if (key !== undefined && this.#isFrom(key, realm, number)) {
-      this.#options.send(FrameKind.streamData, idOf(key), ...pieces);
+      this.#options.send(FrameKind.streamData, idOf(key), piece);
     }
   }
 

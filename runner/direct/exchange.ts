@@ -51,6 +51,7 @@ export class Exchange implements Expectant, WheelEntry {
   readonly #options: ExchangeOptions;
   #req: IncomingMessage | undefined;
   #res: ServerResponse | undefined;
+  #isRequestEnded = false;
   /** The answer, and the length of its body where that is known. */
   #head: Buffer | undefined;
   #length: number | undefined;
@@ -148,12 +149,13 @@ export class Exchange implements Expectant, WheelEntry {
   #onRequestBytes(chunk: Buffer): void {
     if (this.#isOver) return;
     this.#credit -= chunk.length;
-    this.#options.worker.stream(FrameKind.streamData, this.id, chunk);
+    this.#stream(FrameKind.streamData, chunk);
     if (this.#credit <= 0) this.#req?.pause();
   }
 
   #onRequestEnd(): void {
-    if (!this.#isOver) this.#options.worker.stream(FrameKind.streamEnd, this.id);
+    this.#isRequestEnded = true;
+    if (!this.#isOver) this.#stream(FrameKind.streamEnd);
   }
 
   #onCredit(bytes: number): void {
@@ -213,7 +215,7 @@ export class Exchange implements Expectant, WheelEntry {
       const credit = Buffer.allocUnsafe(4);
       credit.writeUInt32BE(this.#outstandingBytes);
       this.#outstandingBytes = 0;
-      this.#options.worker.stream(FrameKind.streamCredit, this.id, credit);
+      this.#stream(FrameKind.streamCredit, credit);
     }
   }
 
@@ -234,14 +236,20 @@ export class Exchange implements Expectant, WheelEntry {
   #onClose(): void {
     // Finished, and the whole body was there: all is well. Otherwise the frontend has hung up.
     const isWhole = this.#res?.writableFinished === true && this.#isBodyEnded;
-    if (!isWhole && !this.#isOver) this.#letGo('the client has hung up');
+    if (this.#isOver) return;
+    if (!isWhole) this.#letGo('the client has hung up');
+    else if (this.method === 'POST' && !this.#isRequestEnded) this.#stream(FrameKind.streamReset, ANSWERED);
     this.#over();
   }
 
   /** Tells the worker that nobody brings or takes anything any more. */
   #letGo(why: string): void {
-    this.#options.worker.stream(FrameKind.streamReset, this.id, Buffer.from(why));
+    this.#stream(FrameKind.streamReset, Buffer.from(why));
     this.#options.worker.cancel(this.id);
+  }
+
+  #stream(kind: number, data?: Buffer): void {
+    this.#options.worker.stream(kind, this.id, data);
   }
 
   #cut(): void {
@@ -259,3 +267,5 @@ export class Exchange implements Expectant, WheelEntry {
     this.#options.onEnd(this);
   }
 }
+
+const ANSWERED = Buffer.from('the call has been answered');

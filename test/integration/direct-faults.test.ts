@@ -33,6 +33,17 @@ describe('the direct path under faults', function () {
     for (const { ended } of bodies) assert.equal((await ended).status, 200);
   }
 
+  /** Takes them, and gives what lets go of them again. */
+  async function holdAllSlots(): Promise<() => void> {
+    const holding = Array.from({ length: 4 }, () => send(`${url}/hold`, { method: 'POST', headers: EXPECT }));
+    const taken = holding.map(({ req }) => new Promise((resolve) => req.on('continue', resolve)));
+    for (const { req } of holding) req.flushHeaders();
+    await Promise.all(taken);
+    return () => {
+      for (const { req } of holding) req.destroy();
+    };
+  }
+
   describe('of the func', () => {
     it('answers FUNC_ERROR when it throws before the first byte of its answer', async () => {
       for (const path of ['made?throwAt=0', 'made?throwAt=0&status=201']) {
@@ -128,6 +139,18 @@ describe('the direct path under faults', function () {
       await hasAllSlots();
     });
 
+    it('does not start the func whose client hangs up before a runner has taken the body', async () => {
+      const { started } = await seen();
+      const letGo = await holdAllSlots();
+      const { req } = send(`${url}/hash`, { method: 'POST' });
+      req.write('some');
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      req.destroy();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      letGo();
+      assert.equal((await seen()).started, started + 4);
+    });
+
     it('ends the body whose client hangs up while it downloads', async () => {
       const before = await seen();
       const { req } = send(`${url}/made?everyMs=10`);
@@ -178,16 +201,13 @@ describe('the direct path under faults', function () {
 
     it('answers TIMEOUT when the deadline passes before a runner has taken the body', async () => {
       const { briefs } = await seen();
-      const holding = Array.from({ length: 4 }, () => send(`${url}/hold`, { method: 'POST', headers: EXPECT }));
-      const taken = holding.map(({ req }) => new Promise((resolve) => req.on('continue', resolve)));
-      for (const { req } of holding) req.flushHeaders();
-      await Promise.all(taken);
+      const letGo = await holdAllSlots();
 
       const { req, ended } = send(`${url}/brief`, { method: 'POST' });
       req.write('some');
       assert.equal((await ended).code, 'TIMEOUT');
       req.destroy();
-      for (const each of holding) each.req.destroy();
+      letGo();
       await hasAllSlots();
       assert.equal((await seen()).briefs, briefs);
     });
@@ -237,10 +257,7 @@ describe('the direct path under faults', function () {
     });
 
     it('does not ask for the body while every slot is taken', async () => {
-      const holding = Array.from({ length: 4 }, () => send(`${url}/hold`, { method: 'POST', headers: EXPECT }));
-      const taken = holding.map(({ req }) => new Promise((resolve) => req.on('continue', resolve)));
-      for (const { req } of holding) req.flushHeaders();
-      await Promise.all(taken);
+      const letGo = await holdAllSlots();
       const { req, ended } = send(`${url}/hash`, { method: 'POST', headers: EXPECT });
       let isFree = false;
       req.on('continue', () => {
@@ -250,7 +267,7 @@ describe('the direct path under faults', function () {
       req.flushHeaders();
       await new Promise((resolve) => setTimeout(resolve, 200));
       isFree = true;
-      for (const each of holding) each.req.destroy();
+      letGo();
       assert.equal((await ended).text, '{"bytes":5}');
     });
   });

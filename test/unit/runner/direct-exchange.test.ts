@@ -223,6 +223,15 @@ describe('runner/direct/exchange', () => {
     await isIdle();
   });
 
+  it('tells the worker that the rest of a body does not come when it has answered', async () => {
+    const { id, req, ended, worker } = await taken();
+    answerFor(worker, id, ReplyFlag.json, '{}');
+    assert.equal((await ended).isWhole, true);
+    await until('it is told', () => frames.some(({ kind }) => kind === FrameKind.streamReset));
+    req.destroy();
+    await isIdle();
+  });
+
   it('answers FUNC_CRASHED when the worker dies before its answer', async () => {
     const { ended, worker } = await taken();
     worker.die();

@@ -93,6 +93,7 @@ export class DirectCalls {
     const exchange = new Exchange({
       ...events,
       wheel,
+      backlog: listener.backlog,
       id,
       method,
       worker: isolate,

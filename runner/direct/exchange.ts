@@ -12,6 +12,12 @@ import { readTrailers } from './trailers.ts';
 /** Where the frames of streams come from and go to: the worker that runs the call. */
 export type StreamEnd = Pick<Worker, 'stream' | 'cancel'>;
 
+/** Bytes of all answers that wait at this runner for frontends to take them, and how many may before the slowest are ended. */
+export interface Backlog {
+  readonly maxBytes: number;
+  bytes: number;
+}
+
 export interface ExchangeOptions {
   /** Of the call. */
   readonly id: Buffer;
@@ -19,6 +25,7 @@ export interface ExchangeOptions {
   readonly method: 'POST' | 'GET';
   readonly worker: StreamEnd;
   readonly wheel: TimerWheel;
+  readonly backlog: Backlog;
   /** `POST`: somebody has come with the body. Frames of it follow. */
   readonly onClaimed?: () => void;
   /** `POST`: nobody came. */
@@ -60,6 +67,7 @@ export class Exchange implements Expectant, WheelEntry {
   #hasBegun = false;
   /** What the worker gave and nobody has taken yet; bounded by its credit. */
   #pending: Buffer[] = [];
+  #pendingBytes = 0;
   #receivedBytes = 0;
   #trailers: Readonly<Record<string, string>> | undefined;
   #isBodyEnded = false;
@@ -177,8 +185,14 @@ export class Exchange implements Expectant, WheelEntry {
     }
     if (this.#pending.length >= MAX_PIECES) this.#pending = [Buffer.concat(this.#pending)];
     this.#pending.push(data);
+    this.#pendingBytes += data.length;
     this.#mayBegin = true;
+    const { backlog } = this.#options;
+    backlog.bytes += data.length;
     this.#advance();
+    if (backlog.bytes <= backlog.maxBytes || this.#pendingBytes < STREAM_STEP_BYTES) return;
+    this.#letGo('too many bytes wait for slow clients');
+    this.#breakOff('OVERLOADED', 'too many bytes of answers wait for slow clients');
   }
 
   #onEnd(trailers: Buffer): void {
@@ -204,9 +218,7 @@ export class Exchange implements Expectant, WheelEntry {
       res.write(this.#head);
     }
     if (res.writableNeedDrain) return;
-    const pending = this.#pending;
-    if (pending.length > 0) this.#pending = [];
-    for (const piece of pending) res.write(piece);
+    for (const piece of this.#takePending()) res.write(piece);
     if (this.#isBodyEnded) {
       if (this.#trailers !== undefined) res.addTrailers(this.#trailers);
       // What the frontend still sends of a body nobody reads any more is for it to end.
@@ -227,7 +239,7 @@ export class Exchange implements Expectant, WheelEntry {
     const body = JSON.stringify({ code, message } satisfies FailedReply);
     const failed = { id: this.id, status, flags: ReplyFlag.failed, waitUs: 0, funcUs: 0, meta: '', body };
     this.#head = encodeDirectHead(new Envelope(encodeReplies([failed])));
-    this.#pending = [];
+    this.#takePending();
     this.#isBodyEnded = true;
     this.#mayBegin = true;
     this.#advance();
@@ -248,6 +260,15 @@ export class Exchange implements Expectant, WheelEntry {
     this.#options.worker.cancel(this.id);
   }
 
+  #takePending(): readonly Buffer[] {
+    const pending = this.#pending;
+    if (pending.length === 0) return pending;
+    this.#pending = [];
+    this.#options.backlog.bytes -= this.#pendingBytes;
+    this.#pendingBytes = 0;
+    return pending;
+  }
+
   #stream(kind: number, data?: Buffer): void {
     this.#options.worker.stream(kind, this.id, data);
   }
@@ -260,7 +281,7 @@ export class Exchange implements Expectant, WheelEntry {
   #over(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#pending = [];
+    this.#takePending();
     // What still comes of the body is dropped: the next request on this connection lies behind it.
     this.#req?.resume();
     this.#options.wheel.remove(this);

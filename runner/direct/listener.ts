@@ -15,6 +15,8 @@ const CHECK_MS = 1_000;
 const PROBE_MS = 60_000;
 /** Connections that have not shown a token: with one more, the oldest of them goes. */
 const MAX_STRANGERS = 1_024;
+/** An answer that nobody reads takes up to 1 MiB: some hundred of them are nothing, some thousand are all there is. */
+const MAX_WAITING_BYTES = 256 * 1024 * 1024;
 
 export interface DirectListenerOptions {
   readonly host: string;
@@ -64,6 +66,8 @@ export class DirectListener implements Closable {
   /** Oldest first. Who has shown a token once is none: frontends keep their connections. */
   readonly #strangers = new Set<Socket>();
   readonly #maxStrangers: number;
+  /** Of all exchanges at this runner. */
+  readonly backlog = { maxBytes: MAX_WAITING_BYTES, bytes: 0 };
 
   private constructor(server: Server, url: string, maxStrangers: number) {
     this.#server = server;

@@ -13,7 +13,8 @@ export async function watchHeartbeat(worker: HostedWorker, isolate: Worker, sign
   for (;;) {
     await delay(HEARTBEAT_MS, signal);
     if (worker.state !== 'ready' || signal.aborted) return;
-    if (worker.running.size > 0) continue;
+    // Nor while a body takes its last slot: what makes that may block it, and is over when its client hangs up.
+    if (worker.running.size > 0 || worker.free < 1) continue;
     // A call that came meanwhile has its deadline.
     if (!(await hasPulse(isolate, HEARTBEAT_MS)) && worker.running.size === 0) isolate.kill();
   }

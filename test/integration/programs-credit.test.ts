@@ -46,6 +46,7 @@ class Stream {
   readonly id = newIdBytes();
   readonly reply: Promise<TestReply>;
   receivedBytes = 0;
+  text = '';
   credit = 0;
   last: number | undefined;
   readonly #harness: WorkerHarness;
@@ -55,8 +56,10 @@ class Stream {
     harness.onStream = (kind, payload) => {
       if (!payload.subarray(0, 16).equals(this.id)) return;
       const data = payload.subarray(16);
-      if (kind === FrameKind.streamData) this.receivedBytes += data.length;
-      else if (kind === FrameKind.streamCredit) this.credit += data.readUInt32BE(0);
+      if (kind === FrameKind.streamData) {
+        this.receivedBytes += data.length;
+        this.text += data.toString();
+      } else if (kind === FrameKind.streamCredit) this.credit += data.readUInt32BE(0);
       else this.last = kind;
     };
     this.reply = harness.call({ ...call, id: this.id, meta: { method: 'POST', path: `/any/${path}`, ...call.meta } });
@@ -133,4 +136,39 @@ describe('what a program of runtime default wrote before it ended', () => {
     await until('it has ended', () => stream.last !== undefined);
     assert.deepEqual([stream.receivedBytes, stream.last], [bytes, FrameKind.streamEnd]);
   });
+});
+
+describe('what a generator of runtime python asks for while it makes a body', () => {
+  const workers = new RuntimeStarter(createPythonRuntime);
+  before(function () {
+    needPython(this);
+  });
+  afterEach(() => workers.endAll());
+
+  for (const [kind, body] of [
+    ['plain', "def handler(context, event):\n    yield context.services.cache.get('a')"],
+    ['async', "async def handler(context, event):\n    yield await context.services.cache.get('a')"],
+  ] as const) {
+    it(`is given to it by services, as in init_context, and not by invoke (${kind})`, async () => {
+      const wait = kind === 'async' ? 'await ' : '';
+      const source = `${body}
+    try:
+        ${wait}context.invoke('other', 'op')
+    except context.ServiceError as error:
+        yield error.code
+`;
+      const services = { cache: { type: 'kv' } };
+      const options = { entry: 'main:handler', concurrency: 1, services };
+      const harness = await workers.start({ 'main.py': source }, options, ['handler'], () =>
+        Promise.resolve({ result: { value: '"kept;"' } }),
+      );
+      const stream = new Stream(harness, 'any', { flags: CallFlag.fetches });
+      await until('it has ended', () => stream.last !== undefined);
+      assert.equal(stream.text, 'kept;CALL_ENDED');
+      assert.deepEqual(
+        harness.operations.map((request) => [request.name, request.callId, request.args['deadline']]),
+        [['kv.get', undefined, undefined]],
+      );
+    });
+  }
 });

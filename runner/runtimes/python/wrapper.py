@@ -15,6 +15,7 @@ import datetime
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import select
@@ -841,7 +842,8 @@ class Worker:
     def ask(self, name, args, body):
         call = current.get()
         request = {"name": name, "args": args}
-        if call is not None:
+        # What makes the body of an answer has no call any more: services are its own, as in init_context.
+        if call is not None and not (call.id in self.answers and name != "invoke"):
             if call.is_ended:
                 raise ServiceError("CALL_ENDED", f"{name} was asked for after the call had ended")
             request["callId"] = str(uuid.UUID(bytes=call.id))
@@ -859,27 +861,26 @@ class Worker:
     def wait_for(self, number):
         """Blocks a plain handler until the runner has answered."""
         try:
-            self.wait_while(lambda: number in self.asked, "the call ended before the service answered")
+            self.wait_while(lambda: number in self.asked, "the call ended before the service answered", INIT_WAIT_S)
         finally:
             self.give_up(number)
         if isinstance(self.outcome, ServiceError):
             raise self.outcome
         return self.outcome
 
-    def wait_while(self, is_pending, why):
+    def wait_while(self, is_pending, why, most_s=math.inf):
         """Blocks a plain handler: pings are answered, bodies come and its own end is heard of, all else waits."""
         if threading.get_ident() != self.thread:
             raise RuntimeError("services, invoke and the bodies of calls are to be used in the thread of the handler")
         call = current.get()
-        until = time.monotonic() + INIT_WAIT_S if call is None else call.until
+        # An answer that has begun takes as long as its body does.
+        until = time.monotonic() + most_s if call is None or call.is_ended else call.until
         try:
             while True:
                 self.take_urgent(call)
                 if not is_pending():
                     return
-                # An answer that has begun takes as long as its body does.
-                has_begun = call is not None and call.is_ended
-                left = MAX_WAIT_S if has_begun else min(until - time.monotonic(), MAX_WAIT_S)
+                left = min(until - time.monotonic(), MAX_WAIT_S)
                 if left <= 0 or call is not None and call.is_cancelled:
                     raise ServiceError("TIMEOUT", why)
                 readable, writable, _ = select.select([self.channel], [self.channel] if self.outgoing else [], [], left)

@@ -429,6 +429,7 @@ class Context:
 
     Response = Response
     ServiceError = ServiceError
+    BrokenBody = BrokenBody
 
     def __init__(self, spec, logger, worker):
         self._worker = worker

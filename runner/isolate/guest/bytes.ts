@@ -40,11 +40,9 @@ export function viewOf(value: unknown): Uint8Array | undefined {
   return new Bytes(value);
 }
 
-/** A copy of the bytes. */
+/** A copy of the bytes. Made in one go its memory is not filled with zeros first (64 KiB: 9 instead of 14 µs). */
 export function copyOf(view: Uint8Array): Uint8Array {
-  const copy = new Bytes(view.length);
-  apply(set, copy, [view]);
-  return copy;
+  return new Bytes(view);
 }
 
 /** The pieces one after the other, in a new array. */

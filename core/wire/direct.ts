@@ -26,8 +26,6 @@ export interface DirectOffer {
 export const DIRECT_CONTENT_TYPE = 'application/x-funcatron';
 /** Longest envelope that precedes a body: its meta holds at most 32 KiB of headers, and the lines of the call's log. */
 export const MAX_DIRECT_HEAD_BYTES = 2 * 1024 * 1024;
-/** From this length on a body goes direct. */
-export const DIRECT_BYTES = 64 * 1024;
 /** How long a frontend may take to come for what it was offered: then a slot, or what made a body, is let go. */
 export const CLAIM_MS = 5_000;
 

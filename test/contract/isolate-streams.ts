@@ -287,6 +287,15 @@ export function describeStreams(workers: WorkerStarter, state: 'kept' | 'fresh')
         });
       }
 
+      it('breaks the answer off though its source never cleans up', async () => {
+        const worker = await start(`exports.run = async function* () {
+          try { yield 'some'; yield () => 1 } finally { await new Promise(() => {}) }
+        }`);
+        const call = worker.get();
+        assert.equal(await call.whole(), 'some');
+        assert.equal(call.ended, 'reset');
+      });
+
       for (const [what, body] of [
         ['waits for its reader', "for (;;) yield 'x'.repeat(100_000)"],
         [

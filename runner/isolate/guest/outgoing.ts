@@ -3,15 +3,18 @@ import { concat, copyOf, viewOf } from './bytes.ts';
 import { encodeUtf8 } from './encoding.ts';
 import { putNote } from './outbox.ts';
 import { trailersOf } from './reply-headers.ts';
-import { later, nextTurn } from './turn.ts';
+import { nextTurn, settles } from './turn.ts';
 
 /** Bodies of answers that funcs make piece by piece: whatever is async iterable, a `ReadableStream` too, or an iterator. */
 
-type Source = AsyncIterator<unknown, unknown> | Iterator<unknown, unknown>;
+/** Where the pieces of a body come from. */
+export type Source = AsyncIterator<unknown, unknown> | Iterator<unknown, unknown>;
 export type Stream = AsyncIterable<unknown> | Iterable<unknown>;
 
 /** Pieces taken of a source before everybody else has a turn: one that never waits would keep the worker for itself. */
 const PIECES_PER_TURN = 1024;
+/** How long a source that failed may take to clean up before its answer breaks off. */
+const CLEAN_UP_MS = 1000;
 /** So much text is never more than a frame. */
 const TEXT_CHARS = Math.floor(STREAM_FRAME_BYTES / 3);
 
@@ -29,56 +32,9 @@ export function isStream(value: unknown): value is Stream {
   return has(value, Symbol.asyncIterator) || (has(value, 'next') && has(value, Symbol.iterator));
 }
 
-function sourceOf(stream: Stream): Source {
+/** @throws whatever the stream throws, which may be locked */
+export function sourceOf(stream: Stream): Source {
   return Symbol.asyncIterator in stream ? stream[Symbol.asyncIterator]() : stream[Symbol.iterator]();
-}
-
-/**
- * How long an answer waits for the first piece of its body: what throws before it is answered like any func that throws.
- * Then it goes out, and a source that throws breaks the answer off.
- */
-const FIRST_PIECE_MS = 250;
-
-/** The body with its first piece made, or not much time lost in waiting for it. Rejects with what the source threw meanwhile. */
-export async function beginStream(stream: Stream): Promise<Stream> {
-  const source = sourceOf(stream);
-  const first = Promise.resolve(source.next());
-  const isThere = await new Promise<boolean>((resolve) => {
-    const callOff = later(() => resolve(false), FIRST_PIECE_MS);
-    const onSettled = (): void => {
-      callOff();
-      resolve(true);
-    };
-    first.then(onSettled, onSettled);
-  });
-  if (isThere) await first;
-  return new Begun(source, first);
-}
-
-/** A source that has been asked for its first piece already. */
-class Begun implements AsyncIterableIterator<unknown> {
-  readonly #source: Source;
-  #first: Promise<IteratorResult<unknown, unknown>> | undefined;
-
-  constructor(source: Source, first: Promise<IteratorResult<unknown, unknown>>) {
-    this.#source = source;
-    this.#first = first;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  next(): Promise<IteratorResult<unknown, unknown>> {
-    const next = this.#first ?? Promise.resolve(this.#source.next());
-    this.#first = undefined;
-    return next;
-  }
-
-  async return(): Promise<IteratorResult<unknown, unknown>> {
-    await this.#source.return?.();
-    return { done: true, value: undefined };
-  }
 }
 
 /** What is told of a body on its way. */
@@ -120,7 +76,7 @@ class Outgoing {
       if (this.#isStopped) return;
       open.delete(this.id);
       this.#listener.onFailure(thrown);
-      await this.#return();
+      await settles(this.#return(), CLEAN_UP_MS);
       this.#over(Out.streamReset, 'the func threw while it made the body of its answer');
     }
   }

@@ -124,8 +124,11 @@ interface ResponseLike {
 /** Whether a func returned a `Response`. */
 export function isResponse(value: unknown): value is ResponseLike {
   if (typeof value !== 'object' || value === null) return false;
-  const { arrayBuffer, status, headers } = value as { arrayBuffer?: unknown; status?: unknown; headers?: unknown };
-  return typeof arrayBuffer === 'function' && typeof status === 'number' && typeof headers === 'object';
+  const { arrayBuffer } = value as { arrayBuffer?: unknown };
+  // Asked first, and alone: nearly every value ends here.
+  if (typeof arrayBuffer !== 'function') return false;
+  const { status, headers } = value as { status?: unknown; headers?: unknown };
+  return typeof status === 'number' && typeof headers === 'object';
 }
 
 /** A `Response` as `reply` would have made it: its body as the stream it has, or whole. */

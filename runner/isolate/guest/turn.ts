@@ -15,8 +15,14 @@ export function nextTurn(): Promise<void> {
   return next;
 }
 
-/** Runs something after so many ms; gives what calls it off. */
-export function later(run: () => void, ms: number): () => void {
-  const timer = setTimeout(run, ms);
-  return () => clearTimer(timer);
+/** Whether a promise settles within so many ms. */
+export function settles(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), ms);
+    const onSettled = (): void => {
+      clearTimer(timer);
+      resolve(true);
+    };
+    promise.then(onSettled, onSettled);
+  });
 }

@@ -5,8 +5,14 @@ export function nextTurn(): Promise<void> {
   });
 }
 
-/** Runs something after so many ms; gives what calls it off. */
-export function later(run: () => void, ms: number): () => void {
-  const timer = setTimeout(run, ms);
-  return () => clearTimeout(timer);
+/** Whether a promise settles within so many ms. */
+export function settles(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), ms);
+    const onSettled = (): void => {
+      clearTimeout(timer);
+      resolve(true);
+    };
+    promise.then(onSettled, onSettled);
+  });
 }

@@ -70,12 +70,12 @@ export class AnswerBody {
     this.#makeRoom();
   }
 
-  /** Nobody takes the rest. */
+  /** Nobody takes the rest. A source that has written all of it may have gone on to something else. */
   stop(): void {
-    if (this.#state === 'unwanted') return;
+    const isWritten = this.#state !== 'open';
     this.#state = 'unwanted';
     this.#pieces = [];
-    this.#source?.onUnwanted();
+    if (!isWritten) this.#source?.onUnwanted();
   }
 
   #makeRoom(): void {

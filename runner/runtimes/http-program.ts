@@ -134,6 +134,7 @@ export class HttpProgram implements Driver, AnswerSource, BodyOwner {
 
   /** The client has hung up, or sent what it had not declared. The program sees its stdin end inside the request. */
   onBroken(why: string): void {
+    this.#body = undefined;
     this.#replace('the client did not send a whole request');
     this.#fail({ code: 'FUNC_ERROR', message: `the body of the call broke off: ${why}` });
   }

@@ -43,9 +43,9 @@ function lowerPriority(pid: number | undefined): void {
   }
 }
 
-/** Kills a program and its process group. */
-export function killProgram({ pid }: ChildProcess): void {
-  if (pid === undefined) return;
+/** Kills a program and its process group. One that has exited is left alone: its id may be another's by now. */
+export function killProgram({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {

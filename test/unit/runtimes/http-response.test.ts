@@ -98,6 +98,30 @@ describe('runner/runtimes/http-response', () => {
     assert.match(problemOf('HTTP/1.1 200 OK\nContent-Length: 1\n\nab'), /more than its response/);
   });
 
+  it('ends with the output where it says so, and only there', () => {
+    for (const head of ['HTTP/1.1 200 OK\nConnection: close', 'HTTP/1.0 200 OK']) {
+      const reader = new ResponseReader('GET', LIMITS);
+      assert.equal(reader.push(Buffer.from(`${head}\n\nall`)), undefined);
+      assert.deepEqual([reader.endsWithOutput, reader.head?.bytes], [true, undefined]);
+      assert.equal(reader.push(Buffer.from(' of it')), undefined);
+      assert.equal(reader.close().body.toString(), 'all of it');
+    }
+    assert.match(problemOf('HTTP/1.0 200 OK\nConnection: keep-alive\n\n'), /no Content-Length/);
+  });
+
+  it('passes a body on as it comes, and tells its length and trailers', () => {
+    const reader = new ResponseReader('GET', LIMITS);
+    reader.push(Buffer.from('HTTP/1.1 200 OK\nA: b\nTransfer-Encoding: chunked\n\n1\na\n'));
+    assert.deepEqual(reader.head, { status: 200, headers: { a: 'b' }, bytes: undefined });
+    const pieces: string[] = [];
+    reader.passTo((piece) => pieces.push(piece.toString()));
+    const whole = reader.push(Buffer.from('2\nbc\n0\nX-Count: 2\nnonsense\nTransfer-Encoding: x\n\n'));
+    assert.deepEqual([pieces, whole?.body.length, whole?.trailers], [['a', 'bc'], 0, { 'x-count': '2' }]);
+    const known = new ResponseReader('GET', LIMITS);
+    known.push(Buffer.from('HTTP/1.1 200 OK\nContent-Length: 3\n\na'));
+    assert.equal(known.head?.bytes, 3);
+  });
+
   const refused: readonly (readonly [string, string, RegExp])[] = [
     ['a word', 'hello\n', /status line/],
     ['a status line of another version', 'HTTP/2 200 OK\n', /status line/],

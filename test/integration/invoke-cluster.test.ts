@@ -197,8 +197,9 @@ describe('context.invoke on two runners over RabbitMQ', function () {
   async function runnerThatHas(bundle: string, of: string): Promise<string> {
     let runner: string | undefined;
     await until(`${bundle} says who has ${of}`, async () => {
-      const { lines } = (await (await cluster?.tron(`/logs?bundle=${bundle}`))?.json()) as { lines: LogLine[] };
-      runner = lines.find(({ message }) => message === `has ${of}`)?.runner;
+      const answer = (await (await cluster?.tron(`/logs?bundle=${bundle}`))?.json()) as
+        { lines: LogLine[] } | undefined;
+      runner = answer?.lines.find(({ message }) => message === `has ${of}`)?.runner;
       return runner !== undefined;
     });
     return runner ?? '';

@@ -5,7 +5,17 @@ import type { Worker } from '../../../runner/isolate/isolate.ts';
 
 /** A worker of which only the answer to a ping is asked. */
 function workerThat(ping: Worker['ping']): Worker {
-  return { id: 'w1', pid: 0, backlogBytes: 0, ping, send() {}, stream() {}, cancel() {}, kill() {}, close: () => Promise.resolve() };
+  return {
+    id: 'w1',
+    pid: 0,
+    backlogBytes: 0,
+    ping,
+    send() {},
+    stream() {},
+    cancel() {},
+    kill() {},
+    close: () => Promise.resolve(),
+  };
 }
 
 describe('runner/heartbeat', () => {

@@ -229,12 +229,11 @@ export class HttpProgram implements Driver, AnswerSource, BodyOwner {
   }
 
   #finish({ status, headers, body, trailers }: WholeResponse): void {
-    const hasTrailers = Object.keys(trailers).length > 0;
-    const streams = this.#current?.call.streams !== undefined;
+    let answer = this.#answer;
     // They travel behind a stream alone.
-    const answer = this.#answer ?? (hasTrailers && streams ? new AnswerBody(undefined) : undefined);
+    if (trailers !== undefined && this.#current?.call.streams !== undefined) answer ??= new AnswerBody(undefined);
     answer?.write(body);
-    answer?.end(hasTrailers ? JSON.stringify(trailers) : '');
+    answer?.end(trailers === undefined ? '' : JSON.stringify(trailers));
     this.#settle({ status, headers, body: answer ?? body });
   }
 

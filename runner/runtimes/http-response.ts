@@ -10,7 +10,7 @@ export interface ResponseHead extends Pick<ProgramReply, 'status' | 'headers'> {
 /** A response that has been read to its end; `body` is what nobody has taken piece by piece. */
 export interface WholeResponse extends ResponseHead {
   readonly body: Buffer;
-  readonly trailers: ProgramReply['headers'];
+  readonly trailers: ProgramReply['headers'] | undefined;
 }
 
 export interface ResponseLimits {
@@ -107,8 +107,9 @@ export class ResponseReader {
   #whole(): WholeResponse {
     const [part] = this.#parts;
     const body = part !== undefined && this.#parts.length === 1 ? part : Buffer.concat(this.#parts);
-    const head = this.#head ?? { status: this.#status, headers: {}, bytes: 0 };
-    return { ...head, body, trailers: objectOf(this.#trailers) };
+    const { headers = {}, bytes } = this.#head ?? {};
+    const trailers = this.#trailers.size === 0 ? undefined : objectOf(this.#trailers);
+    return { status: this.#status, headers, bytes, body, trailers };
   }
 
   #takeBody(chunk: Buffer, at: number): number {

@@ -36,6 +36,7 @@ export class ProgramBodies {
 
   /** The call is over: nothing more comes of its body. */
   close(id: Buffer): void {
+    if (this.#calls.size === 0) return;
     const key = keyOf(id);
     this.#calls.get(key)?.cancel();
     this.#calls.delete(key);

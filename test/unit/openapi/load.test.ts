@@ -175,7 +175,7 @@ components: { schemas: { Order: {} } }
 `;
     assert.deepEqual(await problemsOf(text, { exports: ['getB'] }), [
       '3:16 /x-funcatron/timeoutms timeoutms is not a key of x-funcatron',
-      '3:30 /x-funcatron/direct direct is not in this version',
+      '3:30 /x-funcatron/direct direct must be true or false, not a mapping of keys',
       '6:5 /paths/~1a~1{x}/get path parameter {x} is not declared',
       '7:7 /paths/~1a~1{x}/get/operationId the code does not export getA: it exports getB',
       '8:20 /paths/~1a~1{x}/get/parameters/0 path parameter y is not in the path /a/{x}',

@@ -68,7 +68,8 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
   }
 
   #take(piece: Uint8Array): Uint8Array {
-    this.#at++;
+    // A reader that never catches up shall not keep the whole body.
+    this.#pieces[this.#at++] = NOTHING;
     if (this.#at === this.#pieces.length) {
       this.#pieces = [];
       this.#at = 0;
@@ -88,6 +89,8 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
     tell?.();
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** The bytes just received are the next piece. */
 export function pushPiece(id: number): void {

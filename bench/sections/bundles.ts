@@ -4,7 +4,7 @@ import type { Section } from '../page.ts';
 export const bundles: Section = async ({ say, table, must }, isQuick) => {
   const plan = isQuick
     ? { counts: [1, 100], rounds: 2, seconds: 2 }
-    : { counts: [1, 100, 1_000], rounds: 3, seconds: 5 };
+    : { counts: [1, 100, 1_000], rounds: 3, seconds: 3 };
   const rows = await measureBundles(plan);
   say();
   say('## Bundles deployed');

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 
 /** Bytes of a refused body that are read and thrown away, so that the client gets to read the answer; then the connection goes. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
@@ -61,6 +61,21 @@ export function discardBody(req: IncomingMessage): void {
   req.on('close', () => clearTimeout(timer));
   // Who read it before may have paused it.
   req.resume();
+}
+
+/**
+ * Keeps a connection whose request is not read to its end, for the answer to be read; a client that asked for its end has
+ * it when both are over.
+ */
+export function keepUntilRead(req: IncomingMessage, res: ServerResponse): void {
+  if (res.shouldKeepAlive) return;
+  res.shouldKeepAlive = true;
+  let left = 2;
+  const over = (): void => {
+    if (--left === 0) req.socket.end();
+  };
+  req.once('end', over);
+  res.once('finish', over);
 }
 
 const unhurried = new WeakSet<IncomingMessage>();

@@ -6,7 +6,7 @@ import { ID_BYTES, writeId } from '../core/id.ts';
 import { CallFlag, type Envelope, ReplyFlag } from '../core/wire/envelope.ts';
 import type { Waiter } from './admission.ts';
 import { Answer } from './answer.ts';
-import { allowTime, declaredBytes, discardBody, readBody, type BodyReader } from './body.ts';
+import { allowTime, declaredBytes, discardBody, readBody, type BodyReader, keepUntilRead } from './body.ts';
 import type { CallLogWish } from './call-log.ts';
 import { DirectCall, UNREACHABLE, type DirectOwner } from './direct.ts';
 import type { HttpCallContext } from './http-call-context.ts';
@@ -359,7 +359,7 @@ export class HttpCall implements RpcCaller, BodyReader, Waiter, DirectOwner {
   #concludeConnection(): void {
     const isUnread = !this.#req.complete && declaredBytes(this.#req) > 0;
     this.#answer.isLast = this.#context.isDraining || (isUnread && this.#answer.isLast);
-    if (isUnread && !this.#answer.isLast) this.#res.shouldKeepAlive = true;
+    if (isUnread && !this.#answer.isLast) keepUntilRead(this.#req, this.#res);
   }
 
   /** Nobody reads what is left of it. */

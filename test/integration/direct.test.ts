@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { request } from 'node:http';
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { openEmbedded, type EmbeddedCluster } from '../helpers/embedded.ts';
+import { until } from '../helpers/until.ts';
 
 const BYTES = 3_000_000;
 
@@ -74,7 +77,7 @@ describe('the direct path', () => {
   it('answers while the body is still on its way', async () => {
     const upload = request(`${url}/pass`, { method: 'POST', headers: { 'content-type': 'text/plain' } });
     upload.write('first');
-    const [response] = await new Promise<[import('node:http').IncomingMessage]>((resolve) =>
+    const [response] = await new Promise<[IncomingMessage]>((resolve) =>
       upload.on('response', (each) => resolve([each])),
     );
     const received: string[] = [];
@@ -83,6 +86,19 @@ describe('the direct path', () => {
       if (received.length === 1) upload.end('second');
     }
     assert.equal(received.join(), 'first,second');
+  });
+
+  it('ends the connection of a client that asked for it, when all of both bodies is through', async () => {
+    const { host, hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    const head = `POST /direct/pass HTTP/1.1\r\nHost: ${host}\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n`;
+    socket.write(`${head}Connection: close\r\n\r\nfirst`);
+    await until('it has begun to answer', () => String(socket.read() ?? '').includes('first'));
+    socket.write('after');
+    let rest = '';
+    socket.on('data', (piece) => (rest += String(piece)));
+    await once(socket, 'end', { signal: AbortSignal.timeout(10_000) });
+    assert.match(rest, /after\r\n0\r\n\r\n$/);
   });
 
   it('gives a func that reads its body whole a long one whole', async () => {

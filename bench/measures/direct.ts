@@ -10,9 +10,9 @@ import { cpuSeconds, peakRssBytes, processTree, resetPeakRss, rssBytes } from '.
 import { median, root, start } from '../processes.ts';
 import { brokerOf } from '../subjects.ts';
 
-export const RUNTIMES = ['js', 'node'] as const;
+const RUNTIMES = ['js', 'node'] as const;
 /** What the funcs do: `hash` reads a body and answers a line, `pass` answers the body itself. */
-export const WORK = ['hash', 'pass'] as const;
+const WORK = ['hash', 'pass'] as const;
 
 const GIB = 2 ** 30;
 const WARM_UP_BYTES = 2 ** 26;

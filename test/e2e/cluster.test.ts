@@ -167,8 +167,8 @@ describe('a cluster of processes over RabbitMQ and Redis', function () {
     });
   });
 
-  it('answers 413 for a body over 1 MiB and carries one just below it', async () => {
-    const small = Buffer.alloc(1024 * 1024 - 1024, 7);
+  it('answers 413 for a body over 16 MiB and carries one just below it', async () => {
+    const small = Buffer.alloc(16 * 1024 * 1024 - 1024, 7);
     const response = await fetch(`${base}/echo`, {
       method: 'POST',
       body: small,
@@ -177,7 +177,7 @@ describe('a cluster of processes over RabbitMQ and Redis', function () {
     assert.deepEqual(Buffer.from(await response.arrayBuffer()), small);
     const outcome = await outcomeOf(`${base}/echo`, {
       method: 'POST',
-      body: Buffer.alloc(1024 * 1024 + 1),
+      body: Buffer.alloc(16 * 1024 * 1024 + 1),
       headers: { 'content-type': 'application/octet-stream' },
     });
     assert.equal(outcome, '413 PAYLOAD_TOO_LARGE');

@@ -1,6 +1,7 @@
+import type { Part } from '../../../sdk/index.ts';
 import { CallFlag, type CallMeta } from '../../../core/wire/envelope.ts';
 import { bodyBytes, bodyText, parseBody, type RawBody } from './body.ts';
-import { type Part, partsOf } from './multipart.ts';
+import { partsOf } from './multipart.ts';
 
 /** `event`, as the sdk describes it. Getters on the prototype: a func pays for what it reads, and nothing is parsed twice. */
 const EMPTY = Object.freeze({}) as Readonly<Record<string, never>>;

@@ -1,3 +1,4 @@
+import type { Part } from '../../../sdk/index.ts';
 import { BLANK_LINE, delimiterOf, find, parameter, typeOf } from './body.ts';
 import { concat } from './bytes.ts';
 import { decodeUtf8 } from './encoding.ts';
@@ -12,20 +13,6 @@ const DASH = 0x2d;
 const MAX_PARTS = 1000;
 const HEAD_BYTES = 16 * 1024;
 const WHOLE_BYTES = 1024 * 1024;
-
-/** One part. It is there until the next one is asked for; what was not read of it by then is passed over. */
-export interface Part {
-  /** Of the form's field; '' when the part does not say. */
-  readonly name: string;
-  /** `undefined` for a field that is no file. As the client says: no path to be trusted. */
-  readonly filename: string | undefined;
-  readonly contentType: string;
-  /** Its bytes as they come, once. */
-  stream(): AsyncIterableIterator<Uint8Array>;
-  /** All of them. Rejects with PAYLOAD_TOO_LARGE when they are more than `maxBytes`; default: 1 MiB. */
-  bytes(maxBytes?: number): Promise<Uint8Array>;
-  text(maxBytes?: number): Promise<string>;
-}
 
 /**
  * The parts of a body.

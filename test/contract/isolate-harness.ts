@@ -87,7 +87,8 @@ export class WorkerHarness {
     onCodeCache: (cache) => this.codeCaches.push(Buffer.from(cache)),
     onExit: (exit) => {
       this.#onExit(exit);
-      for (const call of this.#waiting.values()) call.reject(new Error(`the worker is gone: ${exit.reason}`));
+      for (const call of this.#waiting.values())
+        call.reject(new Error(`the worker is gone: ${exit.reason} (${exit.detail})`));
     },
   };
 

@@ -88,16 +88,22 @@ export class RpcCall implements CallRecord, WheelEntry {
 
 const NOBODY: RpcCaller = { onReply: () => {}, onFailure: () => {} };
 
-/** Calls for one queue and one timeout class, gathered in one turn of the event loop. */
+/** Calls for one queue and one timeout class that will leave in one message. */
 export class Lane {
   readonly target: RpcTarget;
   /** Whether it will be emptied at the end of this turn. */
   isDue = false;
+  /** Messages of it the broker has not confirmed yet. */
+  unconfirmed = 0;
   #calls: RpcCall[] = [];
   #bytes = HEADER_BYTES;
 
   constructor(target: RpcTarget) {
     this.target = target;
+  }
+
+  get isEmpty(): boolean {
+    return this.#calls.length === 0;
   }
 
   get isFull(): boolean {

@@ -38,7 +38,8 @@ export interface RpcCounts {
 
 /**
  * Request and reply over the broker (protocol §1). Calls for one queue made in the same turn of the event loop leave
- * in one message; nothing waits for a message to fill. The waiter is registered before its call is published.
+ * in one message, as do those made until the broker has confirmed the message before, or fill one: the busier the
+ * broker, the fewer and fuller its messages. Nothing else waits. The waiter is registered before its call is published.
  */
 export class Rpc implements Closable {
   readonly counts: RpcCounts = { lateReplies: 0, reruns: 0, batches: 0, calls: 0 };
@@ -129,6 +130,10 @@ export class Rpc implements Closable {
     const lane = call.target.lane(remainingMs);
     lane.add(call);
     if (lane.isFull) return this.#publish(lane);
+    if (lane.unconfirmed === 0) this.#flushLane(lane);
+  }
+
+  #flushLane(lane: Lane): void {
     if (lane.isDue) return;
     lane.isDue = true;
     this.#due.push(lane);
@@ -165,6 +170,7 @@ export class Rpc implements Closable {
       call.batch = calls;
       if (call.deadline - now > remainingMs) remainingMs = Math.ceil(call.deadline - now);
     }
+    lane.unconfirmed++;
     this.counts.batches++;
     this.counts.calls += calls.length;
     void this.#broker
@@ -180,11 +186,13 @@ export class Rpc implements Closable {
         },
         mandatory: true,
       })
-      .then((outcome) => this.#onPublished(calls, outcome));
+      .then((outcome) => this.#onPublished(lane, calls, outcome));
   }
 
   /** `lost`: the broker may have it, so its reply is waited for; what became of it shows when the broker is back. */
-  #onPublished(calls: readonly RpcCall[], outcome: PublishOutcome): void {
+  #onPublished(lane: Lane, calls: readonly RpcCall[], outcome: PublishOutcome): void {
+    lane.unconfirmed--;
+    if (lane.unconfirmed === 0 && !lane.isEmpty) this.#flushLane(lane);
     if (outcome === 'accepted' || outcome === 'lost') return;
     for (const call of calls) {
       if (call.batch !== calls) continue;

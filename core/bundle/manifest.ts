@@ -48,9 +48,9 @@ export interface Permissions {
 export type Runtime = 'js' | 'node' | 'http' | 'default' | 'python';
 export type Isolation = 'process' | 'thread' | 'strict';
 
-/** Calls one message may hold for a revision: a quarter of a worker's slots, so that several workers and runners share a burst. */
+/** Calls one message may hold for a revision: a third of a worker's slots, so that several workers and runners share a burst. */
 export function batchMaxOf(concurrency: number): number {
-  return Math.max(1, Math.min(32, Math.floor(concurrency / 4)));
+  return Math.max(1, Math.min(32, Math.floor(concurrency / 3)));
 }
 
 /** Messages a runner takes ahead: what fills its slots with full batches. RabbitMQ cannot change it on a live consumer. */

@@ -40,6 +40,18 @@ describe('core/broker/rpc', () => {
     for (const each of open.splice(0).toReversed()) await each.close();
   });
 
+  /** From now on publishers hear from the broker what became of their messages when `confirm` is called, and then as ever. */
+  function holdConfirms(): { confirm(): void } {
+    const publish = broker.publish.bind(broker);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    broker.publish = async (message) => {
+      const outcome = await publish(message);
+      if (message.properties.type === 'calls') await promise;
+      return outcome;
+    };
+    return { confirm: resolve };
+  }
+
   function start(target: RpcTarget, made: Made = {}) {
     const bytes = Buffer.alloc(ID_BYTES);
     writeId(bytes, 0);
@@ -107,6 +119,24 @@ describe('core/broker/rpc', () => {
       await Promise.all(started.map(outcomeOf));
       assert.equal(responder.calls.length, 20);
       assert.equal(responder.batches, 10 + 3);
+    });
+
+    it('gathers calls until the broker has confirmed the message before, unless they fill one', async () => {
+      await openWithResponder();
+      const { confirm } = holdConfirms();
+      const target = new RpcTarget(QUEUE.name, 4);
+      const first = start(target);
+      await outcomeOf(first);
+      const held = Array.from({ length: 3 }, () => start(target));
+      await outcomeOf(start(new RpcTarget(QUEUE.name, 4)));
+      assert.equal(responder.calls.length, 2, 'three were gathered before that one of another lane');
+      const filled = start(target);
+      await Promise.all([...held, filled].map(outcomeOf));
+      assert.equal(responder.batches, 3);
+      const last = start(target);
+      confirm();
+      await outcomeOf(last);
+      assert.equal(responder.batches, 4);
     });
 
     it('sends calls with very different deadlines in different messages', async () => {

@@ -41,7 +41,7 @@ describe('core/broker/rpc', () => {
   });
 
   /** From now on publishers hear from the broker what became of their messages when `confirm` is called, and then as ever. */
-  function holdConfirms(): { confirm(): void } {
+  function holdConfirms(): { readonly confirm: () => void } {
     const publish = broker.publish.bind(broker);
     const { promise, resolve } = Promise.withResolvers<void>();
     broker.publish = async (message) => {

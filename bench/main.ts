@@ -1,52 +1,26 @@
-// `npm run bench` measures and prints one page, which it also writes to bench/results.md. `-- --quick` takes about two
-// minutes; `-- memory isolate` runs only the named sections; `-- --profile` writes CPU profiles. See bench/README.md.
+// `npm run bench` measures every section and writes the page bench/results.md. `-- --quick` takes about two minutes;
+// `-- memory isolate` runs only the named sections, `--update` puts them into the page; `-- --profile` writes CPU
+// profiles. See bench/README.md.
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
-import { createPage, type Figure, NOT_MET, type Section, verdict } from './page.ts';
 import { root } from './processes.ts';
 import { writeProfiles } from './profile.ts';
-import { bundles } from './sections/bundles.ts';
-import { coldStart } from './sections/cold-start.ts';
-import { deploy } from './sections/deploy.ts';
-import { direct } from './sections/direct.ts';
-import { features } from './sections/features.ts';
-import { hotPath } from './sections/hot-path.ts';
-import { httpRuntime } from './sections/http-runtime.ts';
-import { isolate } from './sections/isolate.ts';
-import { memory } from './sections/memory.ts';
-import { neighbour } from './sections/neighbour.ts';
-import { scaleOut } from './sections/scale-out.ts';
-import { single } from './sections/single.ts';
-import { sse } from './sections/sse.ts';
-import { start } from './sections/start.ts';
+import { isAllMet, readResults, renderResults, type Results, writeResults } from './results.ts';
+import { runSection } from './run-section.ts';
+import { planRun, SECTIONS } from './sections.ts';
 
-const SECTIONS: Readonly<Record<string, Section>> = {
-  'hot-path': hotPath,
-  single,
-  bundles,
-  'scale-out': scaleOut,
-  features,
-  direct,
-  sse,
-  'http-runtime': httpRuntime,
-  start,
-  deploy,
-  neighbour,
-  isolate,
-  cold: coldStart,
-  memory,
-};
-
-/** What a quick run measures, with shorter loads and fewer peers. */
-const QUICK: readonly string[] = ['hot-path', 'single', 'isolate'];
+const ORDER = Object.keys(SECTIONS);
+const FLAGS = ['--quick', '--update', '--profile'];
 
 const isQuick = process.argv.includes('--quick');
-const named = process.argv.slice(2).filter((word) => !word.startsWith('--'));
-const unknown = named.filter((name) => SECTIONS[name] === undefined);
-if (unknown.length > 0) {
-  process.stderr.write(`no section ${unknown.join(', ')}; there are ${Object.keys(SECTIONS).join(', ')}\n`);
+const isUpdate = process.argv.includes('--update');
+const words = process.argv.slice(2);
+const named = words.filter((word) => !word.startsWith('--'));
+const unknown = words.filter((word) => !FLAGS.includes(word) && !ORDER.includes(word));
+if (unknown.length > 0 || (isUpdate && isQuick)) {
+  const why = unknown.length > 0 ? `no section ${unknown.join(', ')}` : 'a quick run is not for the page';
+  process.stderr.write(`${why}; there are ${ORDER.join(', ')}, and ${FLAGS.join(', ')}\n`);
   process.exit(2);
 }
 
@@ -58,34 +32,26 @@ if (process.argv.includes('--profile')) {
   process.exit(0);
 }
 
-const lines: string[] = [];
-const figures: Figure[] = [];
-const page = createPage(lines, figures);
 const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).stdout.trim();
-page.say('# Benchmark');
-page.say();
-page.say(
-  `${new Date().toISOString().slice(0, 10)}, commit ${commit}, ${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}.`,
-);
-page.say(
-  'RabbitMQ runs as it is shipped. Every ratio is between figures of this one run; absolute figures belong to this machine.',
-);
-if (isQuick) page.say(`A quick run, of ${(named.length > 0 ? named : QUICK).join(', ')} only.`);
-for (const [name, section] of Object.entries(SECTIONS)) {
-  if (named.length === 0 ? isQuick && !QUICK.includes(name) : !named.includes(name)) continue;
-  const beganMs = performance.now();
-  await section(page, isQuick);
-  process.stderr.write(`${name} took ${((performance.now() - beganMs) / 1_000).toFixed(0)} s\n`);
-}
-if (figures.length > 0) {
-  page.say();
-  page.say('## Figures that must be met');
-  page.table(
-    ['load', 'must', 'found', ''],
-    figures.map(({ load, must, found, isMet }) => [load, must, found, verdict(isMet)]),
+const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}`;
+const isKept = isUpdate || (named.length === 0 && !isQuick);
+let results: Results = isUpdate ? readResults() : {};
+let page = '';
+for (const name of planRun(named, isQuick)) {
+  const [loadBefore = Number.NaN] = loadavg();
+  const beganAt = new Date();
+  const args = [name, ...(isQuick ? ['--quick'] : [])];
+  const outcome = await runSection(join(root, 'bench/one-section.ts'), args, (SECTIONS[name]?.limitS ?? 0) * 1_000);
+  const seconds = (Date.now() - beganAt.getTime()) / 1_000;
+  results = { ...results, [name]: { ...outcome, beganAt: beganAt.toISOString(), commit, loadBefore, seconds } };
+  page = renderResults(results, ORDER, machine);
+  // After every section: a run that is broken off has measured something.
+  if (isKept) writeResults(results, page);
+  const { failure } = outcome;
+  process.stderr.write(
+    `${name} ${failure === undefined ? 'took' : `failed (${failure}) after`} ${seconds.toFixed(0)} s\n`,
   );
 }
-
-if (named.length === 0 && !isQuick) writeFileSync(join(root, 'bench/results.md'), `${lines.join('\n')}\n`);
-// A figure that is missed shows in the exit code too.
-process.exitCode = lines.some((line) => line.includes(NOT_MET)) ? 1 : 0;
+process.stdout.write(page);
+// A section that failed and a figure that is missed show in the exit code too.
+process.exitCode = isAllMet(results) ? 0 : 1;

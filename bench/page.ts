@@ -1,9 +1,9 @@
-/** What a run writes: lines of markdown, printed as they come. */
+/** What a section writes: lines of markdown, and the figures that must be met. */
 export interface Page {
   readonly say: (line?: string) => void;
   /** A table; text goes left, numbers right, rounded to what they are worth. */
   readonly table: (head: readonly string[], rows: readonly (readonly (string | number)[])[]) => void;
-  /** A figure the hot path must have, for the table at the end. */
+  /** For the table at the end of the page, which has those of all sections. */
   readonly must: (figure: Figure) => void;
 }
 
@@ -21,7 +21,6 @@ export type Section = (page: Page, isQuick: boolean) => Promise<void>;
 export function createPage(lines: string[], figures: Figure[]): Page {
   function say(line = ''): void {
     lines.push(line);
-    process.stdout.write(`${line}\n`);
   }
   return {
     say,
@@ -37,11 +36,8 @@ export function createPage(lines: string[], figures: Figure[]): Page {
   };
 }
 
-/** In a line that misses its figure; the run then ends with 1. */
-export const NOT_MET = '**not met**';
-
 export function verdict(isMet: boolean): string {
-  return isMet ? 'met' : NOT_MET;
+  return isMet ? 'met' : '**not met**';
 }
 
 /** Three digits that count; an absent figure is a dash. */

@@ -14,6 +14,9 @@ export interface Started {
   stop(): Promise<void>;
 }
 
+/** Those that have not ended: they end with this process, which a process group of their own would not see to. */
+const running = new Set<ChildProcess>();
+
 /** Starts a program and waits until `ready` says so; throws with its output when it ends before. */
 export async function start(
   command: string,
@@ -32,7 +35,14 @@ export async function start(
   let text = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (chunk: string) => (text = (text + chunk).slice(-20_000)));
-  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  if (process.listenerCount('exit', killRunning) === 0) process.once('exit', killRunning);
+  running.add(child);
+  const ended = new Promise<void>((resolve) =>
+    child.once('exit', () => {
+      running.delete(child);
+      resolve();
+    }),
+  );
   while (!(await ready(text))) {
     if (child.exitCode !== null || performance.now() - began > 60_000) {
       signalGroup(child, 'SIGKILL');
@@ -49,6 +59,10 @@ async function stop(child: ChildProcess, ended: Promise<void>): Promise<void> {
   await Promise.race([ended, delay(10_000)]);
   if (child.exitCode === null) signalGroup(child, 'SIGKILL');
   await ended;
+}
+
+function killRunning(): void {
+  for (const child of running) signalGroup(child, 'SIGKILL');
 }
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {

@@ -1,7 +1,7 @@
 import { measureHttpRuntime } from '../measures/http-runtime.ts';
-import { type Section, verdict } from '../page.ts';
+import type { Section } from '../page.ts';
 
-export const httpRuntime: Section = async ({ say }, isQuick) => {
+export const httpRuntime: Section = async ({ say, must }, isQuick) => {
   const { runtimePerS, pipePerS } = await measureHttpRuntime(isQuick ? 3 : 5, isQuick ? 1 : 2);
   const ratio = runtimePerS / pipePerS;
   say();
@@ -13,6 +13,5 @@ export const httpRuntime: Section = async ({ say }, isQuick) => {
   say('|---|--:|');
   say(`| one worker of the runtime | ${runtimePerS.toFixed(0)} |`);
   say(`| a bare pipe loop driving the same program | ${pipePerS.toFixed(0)} |`);
-  say();
-  say(`runtime / bare loop: **${ratio.toFixed(2)}** (must be ≥ 0.5: ${verdict(ratio >= 0.5)})`);
+  must({ load: 'runtime `http`', must: '≥ 0.5× a bare pipe', found: `${ratio.toFixed(2)}×`, isMet: ratio >= 0.5 });
 };

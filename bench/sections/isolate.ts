@@ -1,7 +1,7 @@
 import { measureIsolate } from '../measures/isolate.ts';
-import { type Section, verdict } from '../page.ts';
+import type { Section } from '../page.ts';
 
-export const isolate: Section = async ({ say, table }, isQuick) => {
+export const isolate: Section = async ({ say, table, must }, isQuick) => {
   const { batchedPerS, inThreadPerS, serialMs, echoMs, kinds } = await measureIsolate(isQuick ? 2 : 5, isQuick ? 1 : 4);
   const batched = batchedPerS / inThreadPerS;
   const serial = serialMs / echoMs;
@@ -16,10 +16,6 @@ export const isolate: Section = async ({ say, table }, isQuick) => {
       ['a bare echo of the same bytes over fd 3, p50', `${(echoMs * 1000).toFixed(0)} µs`],
     ],
   );
-  say(`batched / in-thread: **${batched.toFixed(2)}** (must be ≥ 0.6: ${verdict(batched >= 0.6)})`);
-  say();
-  say(`one at a time / bare echo: **${serial.toFixed(2)}** (must be ≤ 2: ${verdict(serial <= 2)})`);
-  say();
   say('The three side by side: the same batches and calls; memory and CPU time of the process the worker is in.');
   table(
     ['isolation', 'calls/s', 'CPU µs per call', 'one at a time, p50 µs', 'PSS MB', 'a second worker adds MB'],
@@ -32,4 +28,17 @@ export const isolate: Section = async ({ say, table }, isQuick) => {
       kind.secondPssMb,
     ]),
   );
+  const load = 'one worker of `process`';
+  must({
+    load: `${load}, batches`,
+    must: '≥ 0.6× in-thread',
+    found: `${batched.toFixed(2)}×`,
+    isMet: batched >= 0.6,
+  });
+  must({
+    load: `${load}, one at a time`,
+    must: '≤ 2× a bare echo',
+    found: `${serial.toFixed(2)}×`,
+    isMet: serial <= 2,
+  });
 };

@@ -1,7 +1,7 @@
 import { measureMemory } from '../measures/memory.ts';
-import { type Section, verdict } from '../page.ts';
+import { digits, type Section } from '../page.ts';
 
-export const memory: Section = async ({ say, table }, isQuick) => {
+export const memory: Section = async ({ say, table, must }, isQuick) => {
   const rows = await measureMemory(isQuick ? [100] : [100, 1_000]);
   say();
   say('## Memory');
@@ -14,19 +14,21 @@ export const memory: Section = async ({ say, table }, isQuick) => {
       'bundle',
       'deployed',
       'idle bundle on the runner, MB',
-      'must be ≤ 1',
       'hot bundle: more on the runner, MB',
       'worker of `process`, one of those hot, MB',
-      'must be ≤ 50',
     ],
     rows.map(({ bundle, deployed, idleBundleMb, hotBundleMb, workerMb }) => [
       bundle,
       deployed,
       idleBundleMb,
-      deployed === 1 ? '' : verdict(idleBundleMb <= 1),
       hotBundleMb,
       workerMb,
-      verdict(workerMb <= 50),
     ]),
   );
+  // A worker beside no other has all pages of the Node binary to itself: that row is what the others are held against.
+  for (const { bundle, deployed, idleBundleMb, workerMb } of rows.filter((row) => row.deployed > 1)) {
+    const load = `${deployed} bundles of ${bundle}`;
+    must({ load, must: 'idle one ≤ 1 MB', found: `${digits(idleBundleMb)} MB`, isMet: idleBundleMb <= 1 });
+    must({ load, must: 'hot worker ≤ 50 MB', found: `${digits(workerMb)} MB`, isMet: workerMb <= 50 });
+  }
 };

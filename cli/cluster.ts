@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../core/config.ts';
 import { FuncatronError } from '../core/errors.ts';
-import { letHeapGrow } from '../core/heap.ts';
+import { tuneHeap } from '../core/heap.ts';
 import { type Closable, ServiceStack } from '../core/lifecycle.ts';
 import { createLog, type Log, type LogLevel } from '../core/log.ts';
 
@@ -91,7 +91,7 @@ export async function readTronUrl(dataDir: string): Promise<string | undefined> 
 }
 
 async function openBase(config: Config, role: string, stack: ServiceStack) {
-  letHeapGrow();
+  tuneHeap();
   const log = logOf(config, role);
   const [{ openStore }, { openBroker }] = await Promise.all([
     import('../core/store/open.ts'),

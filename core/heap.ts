@@ -7,7 +7,8 @@ import { setFlagsFromString } from 'node:v8';
  * than they helped, and their core from somebody else (64 connections: +8 and +10 % calls/s in two runs, frontend
  * 46 → 40 µs a call, p99 9.3 → 7.1 ms).
  *
- * The old generation may grow to four times what survived before the whole heap is collected again, the most V8 itself ever chooses: it counts the bytes of buffers that merely pass through: a runner whose heap holds 15 MB was collected
+ * The old generation may grow to four times what survived before the whole heap is collected again, the most V8 itself
+ * ever chooses. It counts the bytes of buffers that merely pass through: a runner whose heap holds 15 MB was collected
  * whole five times a second, a third of its CPU time (64 connections: +10 % calls/s, p99 14 → 9 ms, +35 MB in the
  * frontend).
  */

@@ -5,17 +5,17 @@ import { VERSION } from '../core/version.ts';
 import type { Revision } from './revision.ts';
 import type { RouteTable } from './route-table.ts';
 
-/** Gives what `mergeDocuments` makes of a route table as JSON, and makes it once for each table and host. */
+/** Gives what `mergeDocuments` makes of a route table as JSON, and makes it once for the same revisions and host. */
 export type MergedDocuments = (table: RouteTable | undefined, host: string | undefined) => string;
 
-/** Keeps the documents of the newest table it was asked for: as many as its bundles name hosts, and one for all others. */
+/** Keeps the documents of the newest revisions it was asked for: as many as its bundles name hosts, and one for all others. */
 export function createMergedDocuments(): MergedDocuments {
-  let newest: RouteTable | undefined;
+  let newest: readonly Revision[] = [];
   const texts = new Map<string, string>();
   return (table, host) => {
-    if (table !== newest) texts.clear();
-    newest = table;
     const revisions = table?.revisions ?? [];
+    if (revisions !== newest) texts.clear();
+    newest = revisions;
     const wanted = host === undefined ? '' : hostName(host);
     // Clients write what they like into Host: only hosts of bundles get a document of their own.
     const known = revisions.some(({ record: { api } }) => api.host !== undefined && hostName(api.host) === wanted);

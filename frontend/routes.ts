@@ -5,7 +5,7 @@ import type { Log } from '../core/log.ts';
 import type { BundleState, RevisionState, Snapshot } from '../core/wire/control.ts';
 import type { Records } from './records.ts';
 import { Revision, revisionKey } from './revision.ts';
-import { createRouteTable, type RouteTable } from './route-table.ts';
+import { createRouteTables, type RouteTable } from './route-table.ts';
 
 export interface RoutesOptions {
   readonly records: Records;
@@ -17,6 +17,7 @@ export interface RoutesOptions {
 /** Keeps the route table true to the newest snapshot. A bundle whose routes cannot be loaded keeps its old ones. */
 export class Routes implements Closable {
   readonly #options: RoutesOptions;
+  readonly #tables = createRouteTables();
   /** By `revisionKey`: those of the snapshot, and older ones that still have calls in flight. */
   readonly #held = new Map<string, Revision>();
   #table: RouteTable | undefined;
@@ -24,6 +25,8 @@ export class Routes implements Closable {
   /** The bundles the table was made of, by name. */
   #active: ReadonlyMap<string, BundleState> = new Map();
   #wanted: Snapshot | undefined;
+  /** Digests whose records were kept on the disk last. */
+  #kept: ReadonlySet<string> | undefined;
   /** Ends the wait before the next attempt when there is a newer snapshot. */
   #wake = new AbortController();
   #isClosed = false;
@@ -73,7 +76,7 @@ export class Routes implements Closable {
         attempt = -1;
       } else if (Object.keys(this.#failures).length === 0) {
         this.#wanted = undefined;
-        await this.#options.records.keepOnly(new Set(snapshot.bundles.flatMap(digestsOf)));
+        await this.#keepRecords(new Set(snapshot.bundles.flatMap(digestsOf)));
       } else {
         await delay(backoffMs(attempt, 200, 10_000), this.#wake.signal);
       }
@@ -83,14 +86,17 @@ export class Routes implements Closable {
   /** Loads what is missing; what could not be loaded is in the result, by bundle. */
   async #hold(snapshot: Snapshot): Promise<Record<string, string>> {
     const failures: Record<string, string> = {};
+    const missing = snapshot.bundles.flatMap((bundle) =>
+      weightedRevisions(bundle).flatMap((state) => (this.#isHeld(bundle.name, state) ? [] : [{ bundle, state }])),
+    );
     await Promise.all(
-      snapshot.bundles.map(async (bundle) => {
+      missing.map(async ({ bundle: { name }, state }) => {
         try {
-          await Promise.all(weightedRevisions(bundle).map((state) => this.#holdRevision(bundle.name, state)));
+          await this.#holdRevision(name, state);
         } catch (error) {
-          failures[bundle.name] = toFuncatronError(error).message;
+          failures[name] = toFuncatronError(error).message;
           this.#options.log.warn(
-            { err: error, bundle: bundle.name },
+            { err: error, bundle: name },
             'cannot load the routes of a bundle yet; the old ones stay',
           );
         }
@@ -99,12 +105,22 @@ export class Routes implements Closable {
     return failures;
   }
 
+  #isHeld(bundle: string, state: RevisionState): boolean {
+    const target = this.#held.get(revisionKey(bundle, state.revision))?.target;
+    return target !== undefined && target.queue === state.queue && target.batchMax === state.batchMax;
+  }
+
   async #holdRevision(bundle: string, state: RevisionState): Promise<void> {
     const key = revisionKey(bundle, state.revision);
-    const known = this.#held.get(key);
-    if (known !== undefined && known.target.queue === state.queue && known.target.batchMax === state.batchMax) return;
-    const record = known?.record ?? (await this.#options.records.get(state.digest));
+    const record = this.#held.get(key)?.record ?? (await this.#options.records.get(state.digest));
     this.#held.set(key, new Revision(bundle, state, record));
+  }
+
+  /** The disk is looked at only when a record may have to go: first, and when one of the last has no place any more. */
+  async #keepRecords(digests: ReadonlySet<string>): Promise<void> {
+    const kept = this.#kept;
+    this.#kept = digests;
+    if (kept?.isSubsetOf(digests) !== true) await this.#options.records.keepOnly(digests);
   }
 
   #activate(snapshot: Snapshot, failures: Readonly<Record<string, string>>): void {
@@ -114,7 +130,7 @@ export class Routes implements Closable {
     );
     this.#failures = failures;
     this.#active = new Map(bundles.map((bundle) => [bundle.name, bundle]));
-    const table = createRouteTable(snapshot.epoch, bundles, this.#held);
+    const table = this.#tables(snapshot.epoch, bundles, this.#held);
     this.#table = table;
     for (const bundle of snapshot.bundles) {
       for (const state of bundle.revisions) {

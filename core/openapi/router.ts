@@ -28,11 +28,20 @@ export interface Router<T> {
   readonly match: (host: string | undefined, method: string, rawPath: string) => Match<T>;
 }
 
+/** A router whose entries come and go. A change is whole before the next match. */
+export interface LiveRouter<T> extends Router<T> {
+  add(entry: RouteEntry<T>): void;
+  /** Takes an entry away that was added, with the same value; an equal one that stood behind it answers from now on. */
+  remove(entry: RouteEntry<T>): void;
+}
+
 interface Target<T> {
   readonly value: T;
   readonly names: readonly string[];
   /** The ready answer of a template without captures. */
   readonly found: Match<T>;
+  /** Equal entries that came later. */
+  readonly behind: readonly Target<T>[];
 }
 
 interface Leaf<T> {
@@ -43,7 +52,7 @@ interface Leaf<T> {
 
 interface Node<T> {
   readonly literals: Map<string, Node<T>>;
-  readonly mixed: { readonly literals: readonly string[]; readonly node: Node<T> }[];
+  mixed: { readonly literals: readonly string[]; readonly node: Node<T> }[];
   capture: Node<T> | undefined;
   leaf: Leaf<T> | undefined;
 }
@@ -69,16 +78,25 @@ const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
  * `.` and `..` segments are refused rather than resolved: a client removes them itself, and whoever sends them
  * encoded wants to end elsewhere.
  */
-export function createRouter<T>(entries: Iterable<RouteEntry<T>>): Router<T> {
+export function createRouter<T>(entries: Iterable<RouteEntry<T>> = []): LiveRouter<T> {
   const anyHost = createSite<T>();
   const hosts = new Map<string, Site<T>>();
-  for (const entry of entries) {
+  function add(entry: RouteEntry<T>): void {
     const host = entry.host === undefined ? undefined : hostName(entry.host);
     let site = host === undefined ? anyHost : hosts.get(host);
     if (site === undefined) hosts.set(host ?? '', (site = createSite<T>()));
     insert(site, entry);
   }
+  for (const entry of entries) add(entry);
   return {
+    add,
+    remove(entry) {
+      const host = entry.host === undefined ? undefined : hostName(entry.host);
+      const site = host === undefined ? anyHost : hosts.get(host);
+      if (site === undefined) return;
+      const { segments } = parseTemplate(entry.basePath + entry.path);
+      if (prune(site, site.root, segments, 0, entry) && host !== undefined) hosts.delete(host);
+    },
     match(host, method, rawPath) {
       if (hosts.size > 0 && host !== undefined) {
         const site = hosts.get(hostName(host));
@@ -114,30 +132,78 @@ function insert<T>(site: Site<T>, entry: RouteEntry<T>): void {
   for (const segment of segments) node = step(node, segment);
   node.leaf ??= { targets: new Map(), refused: NONE, options: NONE };
   const { leaf } = node;
-  if (leaf.targets.has(entry.method)) return;
   const { value } = entry;
-  leaf.targets.set(entry.method, { value, names, found: { kind: 'found', value, params: NO_PARAMS } });
-  const allow = allowOf(leaf.targets.keys());
-  leaf.refused = { kind: 'method', allow };
-  leaf.options = { kind: 'options', allow };
+  const target = { value, names, found: { kind: 'found', value, params: NO_PARAMS }, behind: [] } as const;
+  const first = leaf.targets.get(entry.method);
+  leaf.targets.set(entry.method, first === undefined ? target : { ...first, behind: [...first.behind, target] });
+  if (first === undefined) allowTargets(leaf);
   if (names.length === 0 && !path.includes('%')) site.statics.set(path, leaf);
 }
 
-function step<T>(node: Node<T>, segment: Segment): Node<T> {
-  if (segment.kind === 'capture') return (node.capture ??= createNode());
-  if (segment.kind === 'literal') {
-    let next = node.literals.get(segment.text);
-    if (next === undefined) node.literals.set(segment.text, (next = createNode()));
-    return next;
+function allowTargets<T>(leaf: Leaf<T>): void {
+  const allow = allowOf(leaf.targets.keys());
+  leaf.refused = { kind: 'method', allow };
+  leaf.options = { kind: 'options', allow };
+}
+
+/** Takes the entry from below a node; whether nothing is left there. */
+function prune<T>(
+  site: Site<T>,
+  node: Node<T>,
+  segments: readonly Segment[],
+  index: number,
+  entry: RouteEntry<T>,
+): boolean {
+  const segment = segments[index];
+  if (segment === undefined) {
+    if (node.leaf !== undefined) dropTarget(node.leaf, entry);
+    if (node.leaf?.targets.size === 0) {
+      node.leaf = undefined;
+      // The path that it was found under, if it was one without captures: an entry may spell it otherwise.
+      site.statics.delete(segments.map((each) => (each.kind === 'literal' ? `/${each.text}` : '/{}')).join(''));
+    }
+  } else {
+    const next = childOf(node, segment);
+    if (next !== undefined && prune(site, next, segments, index + 1, entry)) detach(node, segment, next);
   }
+  return node.leaf === undefined && node.literals.size === 0 && node.mixed.length === 0 && node.capture === undefined;
+}
+
+function dropTarget<T>(leaf: Leaf<T>, { method, value }: RouteEntry<T>): void {
+  const first = leaf.targets.get(method);
+  if (first === undefined) return;
+  const behind = first.behind.filter((target) => target.value !== value);
+  const [second] = behind;
+  if (first.value !== value) leaf.targets.set(method, { ...first, behind });
+  else if (second !== undefined) leaf.targets.set(method, { ...second, behind: behind.slice(1) });
+  else if (leaf.targets.delete(method)) allowTargets(leaf);
+}
+
+function step<T>(node: Node<T>, segment: Segment): Node<T> {
+  const known = childOf(node, segment);
+  if (known !== undefined) return known;
+  const next = createNode<T>();
+  if (segment.kind === 'capture') node.capture = next;
+  else if (segment.kind === 'literal') node.literals.set(segment.text, next);
+  else {
+    node.mixed.push({ literals: segment.literals, node: next });
+    // More literal text is more specific; the comparison is total, so that the order of entries does not matter.
+    node.mixed.sort((a, b) => literalLength(b) - literalLength(a) || compare(a.literals, b.literals));
+  }
+  return next;
+}
+
+function childOf<T>(node: Node<T>, segment: Segment): Node<T> | undefined {
+  if (segment.kind === 'capture') return node.capture;
+  if (segment.kind === 'literal') return node.literals.get(segment.text);
   const key = segment.literals.join('\0');
-  const known = node.mixed.find((each) => each.literals.join('\0') === key);
-  if (known !== undefined) return known.node;
-  const next = { literals: segment.literals, node: createNode<T>() };
-  node.mixed.push(next);
-  // More literal text is more specific; the comparison is total, so that the order of entries does not matter.
-  node.mixed.sort((a, b) => literalLength(b) - literalLength(a) || compare(a.literals, b.literals));
-  return next.node;
+  return node.mixed.find((each) => each.literals.join('\0') === key)?.node;
+}
+
+function detach<T>(node: Node<T>, segment: Segment, child: Node<T>): void {
+  if (segment.kind === 'capture') node.capture = undefined;
+  else if (segment.kind === 'literal') node.literals.delete(segment.text);
+  else node.mixed = node.mixed.filter((each) => each.node !== child);
 }
 
 function literalLength(mixed: { readonly literals: readonly string[] }): number {

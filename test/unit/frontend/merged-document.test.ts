@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import SwaggerParser from '@apidevtools/swagger-parser';
 import { createMergedDocuments, mergeDocuments } from '../../../frontend/merged-document.ts';
 import { Revision } from '../../../frontend/revision.ts';
-import { createRouteTable } from '../../../frontend/route-table.ts';
+import { createRouteTables } from '../../../frontend/route-table.ts';
 import { testBundle, type TestBundleOptions } from '../../helpers/live-bundle.ts';
 
 function revision(options: TestBundleOptions, dialect: 'draft-04' | '2020-12'): Revision {
@@ -65,7 +65,7 @@ describe('frontend/merged-document', () => {
     const held = new Revision('a', state, shop.record);
     const bundles = [{ ...shop.state, weights: { [state.revision]: 100 } }];
     const tables = ['1.1', '1.2'].map((epoch) =>
-      createRouteTable(epoch as '1.1', bundles, new Map([[held.key, held]])),
+      createRouteTables()(epoch as '1.1', bundles, new Map([[held.key, held]])),
     );
     const [first, second] = tables;
     const documents = createMergedDocuments();

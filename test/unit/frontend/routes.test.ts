@@ -7,7 +7,7 @@ import { openStore } from '../../../core/store/open.ts';
 import { callQueue } from '../../../core/wire/topology.ts';
 import { createRecords } from '../../../frontend/records.ts';
 import { Revision } from '../../../frontend/revision.ts';
-import { createRouteTable, paramsOf } from '../../../frontend/route-table.ts';
+import { createRouteTables, paramsOf, type RouteTable } from '../../../frontend/route-table.ts';
 import { sendSnapshot, snapshotOf, storeSnapshot, testBundle, type TestBundle } from '../../helpers/live-bundle.ts';
 import { openResponder } from '../../helpers/responder.ts';
 import { openTestFrontend, type TestFrontend } from '../../helpers/test-frontend.ts';
@@ -40,7 +40,7 @@ describe('frontend/route-table', () => {
     const old = testBundle({ revision: 'aaaaaaaaaaaa', operations: [GET_ID] });
     const canary = testBundle({ revision: 'bbbbbbbbbbbb', operations: [GET_ID] });
     const bundle = { ...old.state, weights: { aaaaaaaaaaaa: 90, bbbbbbbbbbbb: 10 } };
-    const table = createRouteTable('1.1', [bundle], held(old, canary));
+    const table = createRouteTables()('1.1', [bundle], held(old, canary));
     const match = table.router.match(undefined, 'GET', '/items/1');
     assert.ok(match.kind === 'found');
     const counts = new Map<string, number>();
@@ -57,7 +57,7 @@ describe('frontend/route-table', () => {
     const added = { operationId: 'add', method: 'POST', path: '/items' };
     const canary = testBundle({ revision: 'bbbbbbbbbbbb', operations: [added, GET_ID] });
     const bundle = { ...old.state, weights: { aaaaaaaaaaaa: 99, bbbbbbbbbbbb: 1 } };
-    const { router } = createRouteTable('1.1', [bundle], held(old, canary));
+    const { router } = createRouteTables()('1.1', [bundle], held(old, canary));
     const match = router.match(undefined, 'POST', '/items');
     assert.ok(match.kind === 'found');
     const { operation } = match.value.choose();
@@ -68,7 +68,7 @@ describe('frontend/route-table', () => {
     const old = testBundle({ revision: 'aaaaaaaaaaaa', operations: [GET_ID] });
     const renamed = testBundle({ revision: 'bbbbbbbbbbbb', operations: [{ ...GET_ID, path: '/items/{itemId}' }] });
     const bundle = { ...old.state, weights: { aaaaaaaaaaaa: 1, bbbbbbbbbbbb: 1_000_000 } };
-    const { router } = createRouteTable('1.1', [bundle], held(old, renamed));
+    const { router } = createRouteTables()('1.1', [bundle], held(old, renamed));
     const match = router.match(undefined, 'GET', '/items/7');
     assert.ok(match.kind === 'found');
     const option = match.value.choose();
@@ -77,7 +77,7 @@ describe('frontend/route-table', () => {
 
   it('has no routes of revisions without weight, or that are not held', () => {
     const bundle = testBundle({ operations: [GET_ID], weights: { aaaaaaaaaaaa: 0, cccccccccccc: 1 } });
-    const table = createRouteTable('1.1', [bundle.state], held(bundle));
+    const table = createRouteTables()('1.1', [bundle.state], held(bundle));
     assert.deepEqual(table.revisions, []);
     assert.equal(table.router.match(undefined, 'GET', '/items/1').kind, 'none');
   });
@@ -85,12 +85,65 @@ describe('frontend/route-table', () => {
   it('tells bundles apart by host, and lets the one with a host go before', () => {
     const anywhere = testBundle({ name: 'a', operations: [GET_ID] });
     const somewhere = testBundle({ name: 'b', host: 'shop.test', operations: [GET_ID] });
-    const { router } = createRouteTable('1.1', [anywhere.state, somewhere.state], held(anywhere, somewhere));
+    const { router } = createRouteTables()('1.1', [anywhere.state, somewhere.state], held(anywhere, somewhere));
     const bundleAt = (host: string): string | undefined => {
       const match = router.match(host, 'GET', '/items/1');
       return match.kind === 'found' ? match.value.choose().operation.revision.bundle : undefined;
     };
     assert.deepEqual([bundleAt('shop.test:8080'), bundleAt('SHOP.test'), bundleAt('other')], ['b', 'b', 'a']);
+  });
+});
+
+describe('frontend/route-table, from one table to the next', () => {
+  const pathOf = (table: RouteTable, path: string): string | undefined => {
+    const match = table.router.match(undefined, 'GET', path);
+    return match.kind === 'found' ? match.value.choose().operation.revision.key : undefined;
+  };
+
+  it('follows bundles that come, change and go', () => {
+    const tables = createRouteTables();
+    const first = testBundle({ name: 'a', basePath: '/a', operations: [GET_ID] });
+    const second = testBundle({ name: 'b', basePath: '/b', operations: [GET_ID] });
+    const moved = testBundle({ name: 'a', basePath: '/c', revision: 'bbbbbbbbbbbb', operations: [GET_ID] });
+    const all = held(first, second, moved);
+    const before = tables('1.1', [first.state, second.state], all);
+    assert.deepEqual(
+      [pathOf(before, '/a/items/1'), pathOf(before, '/b/items/1')],
+      ['a@aaaaaaaaaaaa', 'b@aaaaaaaaaaaa'],
+    );
+    const after = tables('1.2', [moved.state], all);
+    const paths = ['/a/items/1', '/b/items/1', '/c/items/1'];
+    assert.deepEqual(
+      paths.map((path) => pathOf(after, path)),
+      [undefined, undefined, 'a@bbbbbbbbbbbb'],
+    );
+    assert.deepEqual(
+      after.revisions.map(({ key }) => key),
+      ['a@bbbbbbbbbbbb'],
+    );
+  });
+
+  it('moves a route from one bundle to another in one step', () => {
+    const tables = createRouteTables();
+    const old = testBundle({ name: 'b', operations: [GET_ID] });
+    const next = testBundle({ name: 'a', operations: [GET_ID] });
+    const all = held(old, next);
+    tables('1.1', [old.state], all);
+    assert.equal(pathOf(tables('1.2', [next.state], all), '/items/1'), 'a@aaaaaaaaaaaa');
+  });
+
+  it('takes new weights of the same revisions', () => {
+    const tables = createRouteTables();
+    const old = testBundle({ revision: 'aaaaaaaaaaaa', operations: [GET_ID] });
+    const canary = testBundle({ revision: 'bbbbbbbbbbbb', operations: [GET_ID] });
+    const all = held(old, canary);
+    const [first, second] = [{ aaaaaaaaaaaa: 100 }, { bbbbbbbbbbbb: 100 }].map((weights, index) =>
+      tables(`1.${index}`, [{ ...old.state, weights }], all),
+    );
+    assert.ok(first !== undefined && second !== undefined);
+    assert.equal(pathOf(second, '/items/1'), 'orders@bbbbbbbbbbbb');
+    assert.notEqual(first.revisions, second.revisions);
+    assert.equal(tables('1.3', [{ ...old.state, weights: { bbbbbbbbbbbb: 100 } }], all).revisions, second.revisions);
   });
 });
 

@@ -145,6 +145,36 @@ describe('core/openapi/router', () => {
     );
   });
 
+  it('answers after entries have come and gone as one that was made of those that are left', () => {
+    const word = fc.constantFrom('a', 'b', 'a.b', '%61');
+    const segment = fc.oneof(word, fc.constantFrom('{x}', '{x}.b', '{x}-{y}'));
+    const entry = fc.record({
+      host: fc.constantFrom(undefined, 'shop.test', 'SHOP.test'),
+      basePath: fc.constantFrom('', '/a'),
+      method: fc.constantFrom('GET', 'POST'),
+      path: fc.array(segment, { minLength: 1, maxLength: 3 }).map(uniqueNames),
+      isLeft: fc.boolean(),
+    });
+    const asked = fc.array(fc.array(fc.constantFrom('a', 'b', 'a.b', 'a-b', 'c'), { minLength: 1, maxLength: 4 }));
+    fc.assert(
+      fc.property(fc.array(entry, { maxLength: 12 }), asked, (made, paths) => {
+        // Equal ones have different values.
+        const entries = made.map((each, value) => ({ ...each, value }));
+        const left = entries.filter(({ isLeft }) => isLeft);
+        const live = createRouter(entries);
+        for (const each of entries) if (!each.isLeft) live.remove(each);
+        const fresh = createRouter(left);
+        for (const host of ['shop.test', 'else.test']) {
+          for (const method of ['GET', 'POST', 'OPTIONS']) {
+            for (const path of paths.map((segments) => `/${segments.join('/')}`))
+              assert.deepEqual(live.match(host, method, path), fresh.match(host, method, path));
+          }
+        }
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
   it('gives back any text a client encodes into a path', () => {
     const text = fc
       .string({ unit: 'grapheme', minLength: 1, maxLength: 20 })

@@ -3,36 +3,71 @@ import { FuncatronError } from '../core/errors.ts';
 import type { Api } from '../core/openapi/api.ts';
 import { templateKey } from '../core/openapi/template.ts';
 import type { BundleEntry } from './bundle-entry.ts';
-import type { RegistryState } from './registry.ts';
+import { findBundle, type RegistryState } from './registry.ts';
 
-/**
- * Refuses a change whose routes another bundle already has, be it live or about to be.
- * @throws ROUTE_CONFLICT, STORE_DOWN
- */
-export async function checkConflicts(state: RegistryState, name: string, repository: Repository): Promise<void> {
-  const routes = await Promise.all(
-    state.bundles.map(async (bundle) => {
-      const revisions = Object.keys(bundle.name === name ? (bundle.change?.target ?? {}) : routedRevisions(bundle));
-      const digests = bundle.revisions
-        .filter((entry) => revisions.includes(entry.revision))
-        .map(({ digest }) => digest);
-      const records = await Promise.all(digests.map((digest) => repository.record(digest)));
-      return {
-        bundle: bundle.name,
-        keys: records.flatMap((record) => (record === undefined ? [] : routeKeys(record.api))),
-      };
-    }),
-  );
-  const ours = new Set(routes.find(({ bundle }) => bundle === name)?.keys);
-  for (const { bundle, keys } of routes) {
-    const taken = bundle === name ? undefined : keys.find((key) => ours.has(key));
-    if (taken === undefined) continue;
-    throw new FuncatronError('ROUTE_CONFLICT', `bundle ${bundle} already answers ${taken}`, {
-      data: {
-        bundle,
-        hint: `give ${name} another host or base path, or remove ${bundle} with \`funcatron rm ${bundle}\``,
-      },
-    });
+/** Who has which route, be it live or about to be. A record is read once, and an entry that is the same is not looked at again. */
+export class RouteIndex {
+  readonly #repository: Pick<Repository, 'record'>;
+  readonly #bundles = new Map<string, { readonly entry: BundleEntry; readonly keys: readonly string[] }>();
+  /** Names of bundles by `routeKeys`. */
+  readonly #holders = new Map<string, Set<string>>();
+
+  constructor(repository: Pick<Repository, 'record'>) {
+    this.#repository = repository;
+  }
+
+  /**
+   * Refuses a state in which the change of a bundle takes routes that another bundle has. One call at a time.
+   * @throws ROUTE_CONFLICT, STORE_DOWN
+   */
+  async check(state: RegistryState, name: string): Promise<void> {
+    await this.#follow(state.bundles.filter((entry) => this.#bundles.get(entry.name)?.entry !== entry));
+    if (this.#bundles.size > state.bundles.length) {
+      const names = new Set(state.bundles.map((entry) => entry.name));
+      for (const known of this.#bundles.keys()) if (!names.has(known)) this.#forget(known);
+    }
+    const entry = findBundle(state, name);
+    for (const key of await this.#keysOf(entry, entry?.change?.target ?? {})) {
+      const other = this.#holders
+        .get(key)
+        ?.values()
+        .find((holder) => holder !== name);
+      if (other === undefined) continue;
+      throw new FuncatronError('ROUTE_CONFLICT', `bundle ${other} already answers ${key}`, {
+        data: {
+          bundle: other,
+          hint: `give ${name} another host or base path, or remove ${other} with \`funcatron rm ${other}\``,
+        },
+      });
+    }
+  }
+
+  async #follow(changed: readonly BundleEntry[]): Promise<void> {
+    const keys = await Promise.all(changed.map((entry) => this.#keysOf(entry, routedRevisions(entry))));
+    for (const [index, entry] of changed.entries()) {
+      this.#forget(entry.name);
+      const its = keys[index] ?? [];
+      this.#bundles.set(entry.name, { entry, keys: its });
+      for (const key of its) this.#holders.set(key, (this.#holders.get(key) ?? new Set()).add(entry.name));
+    }
+  }
+
+  #forget(name: string): void {
+    for (const key of this.#bundles.get(name)?.keys ?? []) {
+      const holders = this.#holders.get(key);
+      holders?.delete(name);
+      if (holders?.size === 0) this.#holders.delete(key);
+    }
+    this.#bundles.delete(name);
+  }
+
+  async #keysOf(
+    entry: BundleEntry | undefined,
+    revisions: Readonly<Record<string, number>>,
+  ): Promise<readonly string[]> {
+    const held = entry?.revisions.filter(({ revision }) => revision in revisions) ?? [];
+    const records = await Promise.all(held.map(({ digest }) => this.#repository.record(digest)));
+    return records.flatMap((record) => (record === undefined ? [] : routeKeys(record.api)));
   }
 }
 

@@ -1,29 +1,70 @@
 import { eventQueue, callQueue } from '../core/wire/topology.ts';
-import type { BundleState, RevisionState, RunnerReport } from '../core/wire/control.ts';
-import { planAssignments, revisionKey, type Assignments } from './planner.ts';
+import type { BundleState, HeldRevision, RevisionState, RunnerReport } from '../core/wire/control.ts';
+import { planAssignments, revisionKey } from './planner.ts';
 import { isWanted, type BundleEntry, type RevisionEntry } from './bundle-entry.ts';
 import type { RegistryState } from './registry.ts';
 
+/** What every runner should hold and every frontend should route by. */
+export interface Desired {
+  readonly bundles: readonly BundleState[];
+  /** Of each bundle, as JSON. */
+  readonly texts: readonly string[];
+}
+
+/** What was made of one bundle, and what of. */
+interface Known {
+  readonly entry: BundleEntry;
+  /** Of its held revisions. */
+  readonly keys: readonly string[];
+  /** What the runners say of these. */
+  readonly reported: string;
+  /** Absent when no runner should hold anything of it. */
+  readonly state: BundleState | undefined;
+  readonly text: string;
+}
+
+/** Revisions a runner reports, by `revisionKey`. */
+type Held = ReadonlyMap<string, HeldRevision>;
+
+interface Runner {
+  readonly id: string;
+  readonly held: Held;
+}
+
 /**
- * What every runner should hold and every frontend should route by: the registry, spread over the runners that live.
- * Pure; the same input gives the same text as JSON.
+ * The registry, spread over the runners that live. Only bundles that have changed, or of which the runners say
+ * something else than before, are made anew: with 1 000 of them one deploy would otherwise be the work of all.
  */
-export function desiredBundles(registry: RegistryState, runners: readonly RunnerReport[]): readonly BundleState[] {
-  const held = registry.bundles.flatMap((bundle) =>
-    heldRevisions(bundle).map((entry) => revisionKey(bundle.name, entry.revision)),
-  );
-  const assignments = planAssignments(
-    held,
-    runners.map((runner) => runner.id),
-  );
-  const ready = countReady(runners);
-  const retries = retriesOf(runners);
-  return registry.bundles.flatMap((bundle) => {
-    const revisions = heldRevisions(bundle).map((entry) =>
-      revisionState(bundle, entry, { assignments, ready, retries }),
-    );
-    return revisions.length === 0 ? [] : [{ ...homeOf(bundle), revisions }];
-  });
+export class DesiredState {
+  readonly #held = new WeakMap<RunnerReport, Held>();
+  #known: ReadonlyMap<string, Known> = new Map();
+  /** Of the runners, in order. */
+  #ids = '';
+  #desired: Desired = { bundles: [], texts: [] };
+
+  /** The same object as the last time while nothing is different; the same input always gives the same texts. */
+  of(registry: RegistryState, reports: readonly RunnerReport[]): Desired {
+    const runners = reports.map((report) => ({ id: report.id, held: this.#heldBy(report) }));
+    const ids = JSON.stringify(runners.map(({ id }) => id).sort());
+    const before = ids === this.#ids ? this.#known : new Map<string, Known>();
+    const known = new Map<string, Known>();
+    for (const entry of registry.bundles) known.set(entry.name, know(entry, runners, before.get(entry.name)));
+    this.#known = known;
+    this.#ids = ids;
+    const listed = [...known.values()].flatMap(({ state, text }) => (state === undefined ? [] : [{ state, text }]));
+    const { texts } = this.#desired;
+    if (listed.length !== texts.length || listed.some(({ text }, index) => text !== texts[index]))
+      this.#desired = { bundles: listed.map(({ state }) => state), texts: listed.map(({ text }) => text) };
+    return this.#desired;
+  }
+
+  #heldBy(report: RunnerReport): Held {
+    const known = this.#held.get(report);
+    if (known !== undefined) return known;
+    const held = new Map(report.revisions.map((each) => [revisionKey(each.bundle, each.revision), each]));
+    this.#held.set(report, held);
+    return held;
+  }
 }
 
 /** The revisions of a bundle that some runner should hold: live, coming up, or draining. */
@@ -31,8 +72,23 @@ export function heldRevisions(bundle: BundleEntry): readonly RevisionEntry[] {
   return bundle.revisions.filter(({ revision }) => isWanted(bundle, revision) || revision in bundle.draining);
 }
 
-/** Name, place and weights; the newest live revision (or the newest coming up) says where its routes are. */
-function homeOf(bundle: BundleEntry): Omit<BundleState, 'revisions'> {
+function know(entry: BundleEntry, runners: readonly Runner[], before: Known | undefined): Known {
+  const isOld = before?.entry === entry;
+  const keys = isOld ? before.keys : heldRevisions(entry).map(({ revision }) => revisionKey(entry.name, revision));
+  const reported = keys.map((key) => runners.map(({ held }) => tell(held.get(key))).join()).join(';');
+  if (isOld && before.reported === reported) return before;
+  const state = keys.length === 0 ? undefined : stateOf(entry, runners);
+  return { entry, keys, reported, state, text: JSON.stringify(state) ?? '' };
+}
+
+/** All of a report that makes a difference here. */
+function tell(held: HeldRevision | undefined): string {
+  if (held?.state === 'failed') return `failed ${held.retryAt ?? ''}`;
+  return held?.state === 'ready' ? 'ready' : '';
+}
+
+/** The newest live revision (or the newest coming up) says where its routes are. */
+function stateOf(bundle: BundleEntry, runners: readonly Runner[]): BundleState {
   const held = heldRevisions(bundle);
   const newest = held.findLast(({ revision }) => revision in bundle.live) ?? held.at(-1);
   return {
@@ -41,28 +97,30 @@ function homeOf(bundle: BundleEntry): Omit<BundleState, 'revisions'> {
     basePath: newest?.basePath ?? '',
     weights: bundle.live,
     eventQueue: eventQueue(bundle.name),
+    revisions: held.map((entry) => revisionState(bundle, entry, runners)),
   };
 }
 
-function revisionState(
-  bundle: BundleEntry,
-  entry: RevisionEntry,
-  { assignments, ready, retries }: Fleet,
-): RevisionState {
+function revisionState(bundle: BundleEntry, entry: RevisionEntry, runners: readonly Runner[]): RevisionState {
   const key = revisionKey(bundle.name, entry.revision);
   const phase = phaseOf(bundle, entry.revision);
-  const runners = assignments.get(key) ?? [];
-  const tries = runners.map((runner) => retries.get(key)?.get(runner) ?? 0);
-  const retryAt = Math.min(...tries);
+  const assigned =
+    planAssignments(
+      [key],
+      runners.map(({ id }) => id),
+    ).get(key) ?? [];
+  const retryAt = Math.min(
+    ...runners.filter(({ id }) => assigned.includes(id)).map(({ held }) => retryOf(held.get(key))),
+  );
   return {
     revision: entry.revision,
     digest: entry.digest,
     queue: callQueue(bundle.name, entry.revision).name,
     batchMax: entry.batchMax,
-    runners,
+    runners: assigned,
     // Nobody calls what is coming up: its runners would make a snapshot each, and delay the one that flips the routes.
-    ready: phase === 'loading' ? 0 : (ready.get(key) ?? 0),
-    ...(phase === 'loading' || runners.length === 0 || retryAt === 0 ? {} : { retryAt }),
+    ready: phase === 'loading' ? 0 : runners.filter(({ held }) => held.get(key)?.state === 'ready').length,
+    ...(phase === 'loading' || assigned.length === 0 || retryAt === 0 ? {} : { retryAt }),
     phase,
     ...(bundle.workers === undefined ? {} : { workers: bundle.workers }),
   };
@@ -73,34 +131,7 @@ function phaseOf(bundle: BundleEntry, revision: string): RevisionState['phase'] 
   return isWanted(bundle, revision) ? 'loading' : 'draining';
 }
 
-/** What the runners are to hold and do hold, by revision. */
-interface Fleet {
-  readonly assignments: Assignments;
-  readonly ready: ReadonlyMap<string, number>;
-  readonly retries: ReadonlyMap<string, ReadonlyMap<string, number>>;
-}
-
-/** When each runner that failed tries again, by revision and runner. */
-function retriesOf(runners: readonly RunnerReport[]): Fleet['retries'] {
-  const retries = new Map<string, Map<string, number>>();
-  for (const runner of runners) {
-    for (const { bundle, revision, state, retryAt } of runner.revisions) {
-      if (state !== 'failed' || retryAt === undefined) continue;
-      const key = revisionKey(bundle, revision);
-      retries.set(key, (retries.get(key) ?? new Map<string, number>()).set(runner.id, retryAt));
-    }
-  }
-  return retries;
-}
-
-function countReady(runners: readonly RunnerReport[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const runner of runners) {
-    for (const held of runner.revisions) {
-      if (held.state !== 'ready') continue;
-      const key = revisionKey(held.bundle, held.revision);
-      counts.set(key, (counts.get(key) ?? 0) + 1);
-    }
-  }
-  return counts;
+/** When a runner that failed tries again, unix ms; 0 for one that did not fail. */
+function retryOf(held: HeldRevision | undefined): number {
+  return held?.state === 'failed' ? (held.retryAt ?? 0) : 0;
 }

@@ -24,6 +24,8 @@ export interface EndpointOptions {
   readonly document: JsonObject;
   /** Of an operation that names none. */
   readonly callTimeoutMs: number;
+  /** @throws STORE_DOWN */
+  registry(): Promise<RegistryState>;
   /** Has the leader carry out a command. */
   execute(command: Command): Promise<Outcome>;
 }
@@ -54,7 +56,7 @@ export function createEndpoints(options: EndpointOptions): Readonly<Record<strin
     const { record, packed, warnings } = await receiveUpload(stream, digest);
     const bundle = record.manifest.name;
     // Before the leader acts: a leader that takes over a half-done deploy finds the revision already there.
-    const [state] = await Promise.all([readRegistry(store), repository.putArchive(record, packed)]);
+    const [state] = await Promise.all([options.registry(), repository.putArchive(record, packed)]);
     const isKnown = findBundle(state, bundle)?.revisions.some((entry) => entry.digest === record.digest) === true;
     const goLive = query['live'] !== false;
     await execute({ type: 'deploy', bundle, digest: record.digest, goLive });

@@ -4,7 +4,7 @@ import { delay } from '../core/lifecycle.ts';
 import { deadQueue, eventBinding, eventQueue, RETRY_RUNGS_MS, retryQueue } from '../core/wire/topology.ts';
 import { runChange } from './change.ts';
 import type { Command, Members, Outcome } from './commands.ts';
-import { checkConflicts } from './conflicts.ts';
+import { RouteIndex } from './conflicts.ts';
 import { lostLead } from './fenced-key.ts';
 import type { Leading } from './leading.ts';
 import { startChange, surplusRevisions, type BundleEntry, type Change, type Weights } from './bundle-entry.ts';
@@ -22,10 +22,12 @@ import { watch } from './watch.ts';
 /** Carries out commands while this Tron leads, each id once. */
 export class Executor {
   readonly #leading: Leading;
+  readonly #routes: RouteIndex;
   readonly #running = new Map<string, Promise<Outcome>>();
 
   constructor(leading: Leading) {
     this.#leading = leading;
+    this.#routes = new RouteIndex(leading.repository);
   }
 
   /**
@@ -103,7 +105,7 @@ export class Executor {
   async #checkFirst(state: RegistryState, name: string, target: Weights): Promise<void> {
     const entry = requireBundle(state, name);
     const change = { command: '', kind: 'deploy', target, startedAt: 0, purge: false } as const;
-    await checkConflicts(putBundle(state, startChange(entry, change)), name, this.#leading.repository);
+    await this.#routes.check(putBundle(state, startChange(entry, change)), name);
   }
 
   async #change(
@@ -125,7 +127,7 @@ export class Executor {
       if (kind !== 'remove' && bundle.change === undefined && isSame(target, bundle.live)) return before;
       const entry = startChange(bundle, { command: id, kind, target, startedAt: Date.now(), purge });
       const next = putBundle(before, entry);
-      await checkConflicts(next, name, this.#leading.repository);
+      await this.#routes.check(next, name);
       change = entry.change;
       return next;
     });

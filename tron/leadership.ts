@@ -14,7 +14,7 @@ import { FencedKey } from './fenced-key.ts';
 import type { Leading, LeadingLimits } from './leading.ts';
 import { receiveCommands } from './forward.ts';
 import { Reconciler } from './reconciler.ts';
-import { parseRegistry, Registry, REGISTRY_KEY } from './registry.ts';
+import { parseRegistry, Registry, REGISTRY_KEY, type RegistryState } from './registry.ts';
 import { Retirement } from './retire.ts';
 import { Roster } from './roster.ts';
 
@@ -30,6 +30,8 @@ export interface LeadershipOptions {
 /** The lead, while this Tron has it. */
 export interface Leadership {
   readonly roster: Roster;
+  /** As it is in the store. */
+  readonly registry: RegistryState;
   execute(id: string, command: Command): Promise<Outcome>;
 }
 
@@ -73,6 +75,9 @@ export async function lead(
   executor.resume();
   onReady({
     roster,
+    get registry() {
+      return registry.state;
+    },
     execute: (commandId, command) => executor.execute(commandId, command),
   });
   const stopWatching = registry.onUpdate(apply);

@@ -16,6 +16,7 @@ import { lead, type Leadership } from './leadership.ts';
 import { openLogs } from './logs.ts';
 import { loadManagementApi } from './management-api.ts';
 import { withRecordCache } from './records.ts';
+import { readRegistry } from './registry.ts';
 import { openReplies } from './replies.ts';
 import { createTokenCheck, type TokenCheck } from './token.ts';
 import { createTronMetrics } from './tron-metrics.ts';
@@ -83,7 +84,17 @@ export async function openTron(options: TronOptions): Promise<Tron> {
       isLast: () => stop.signal.aborted && broker.kind === 'memory',
       counter: metrics.commands,
     });
-    const endpoints = createEndpoints({ ...config, store, repository, replies, logs, document, execute });
+    const endpoints = createEndpoints({
+      ...config,
+      store,
+      repository,
+      replies,
+      logs,
+      document,
+      execute,
+      // Whoever leads need not read and parse what it has in memory, of all bundles.
+      registry: async () => leadership?.registry ?? (await readRegistry(store)),
+    });
     const app = createApi({
       api,
       document,

@@ -9,7 +9,7 @@ export function revisionKey(bundle: string, revision: string): string {
 /**
  * Spreads revisions over the runners that live. In this version every runner holds every revision, so each is on at
  * least two runners as soon as there are two. Pure: the same input in any order gives the same assignments, ids
- * sorted.
+ * sorted, and those of one revision do not depend on the others.
  */
 export function planAssignments(revisions: Iterable<string>, runners: Iterable<string>): Assignments {
   const all = [...new Set(runners)].sort();

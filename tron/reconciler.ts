@@ -2,7 +2,8 @@ import type { Broker } from '../core/broker/broker.ts';
 import type { Log } from '../core/log.ts';
 import { compareEpochs, type Epoch, type Snapshot } from '../core/wire/control.ts';
 import { STATE_EXCHANGE } from '../core/wire/topology.ts';
-import { desiredBundles } from './desired.ts';
+import { bundlesJson } from './bundles-json.ts';
+import { type Desired, DesiredState } from './desired.ts';
 import type { FencedKey } from './fenced-key.ts';
 import type { Registry } from './registry.ts';
 import type { Roster } from './roster.ts';
@@ -28,8 +29,12 @@ export class Reconciler {
   readonly #options: ReconcilerOptions;
   #term: number;
   #n = 0;
+  readonly #desiredState = new DesiredState();
   #snapshot: Snapshot | undefined;
-  #bundles = '';
+  /** Of its bundles, as JSON. */
+  #texts: readonly string[] = [];
+  /** What the snapshot says. */
+  #desired: Desired | undefined;
   #running: Promise<Epoch> | undefined;
   #next: Promise<Epoch> | undefined;
   #publishedAt = 0;
@@ -64,14 +69,14 @@ export class Reconciler {
     const silentMs = performance.now() - this.#publishedAt;
     const { epoch } = this.#snapshot;
     const isStale = [...roster.runners, ...roster.frontends].some((report) => compareEpochs(report.epoch, epoch) < 0);
-    if (silentMs >= resendMs || (isStale && silentMs >= staleMs)) this.#publish(this.#snapshot);
+    if (silentMs >= resendMs || (isStale && silentMs >= staleMs)) this.#publish(this.#snapshot, this.#texts);
   }
 
   /** Goes to a higher term: a member has heard of one that is newer than ours. */
   raiseTerm(term: number): void {
     this.#term = term;
     this.#n = 0;
-    this.#bundles = '';
+    this.#desired = undefined;
   }
 
   async #after(running: Promise<Epoch> | undefined): Promise<Epoch> {
@@ -84,23 +89,25 @@ export class Reconciler {
 
   async #run(): Promise<Epoch> {
     const { registry, roster, key, id } = this.#options;
-    const bundles = desiredBundles(registry.state, roster.runners);
-    const text = JSON.stringify(bundles);
-    if (text === this.#bundles) return this.epoch;
+    const desired = this.#desiredState.of(registry.state, roster.runners);
+    if (desired === this.#desired) return this.epoch;
     this.#n++;
-    const snapshot: Snapshot = { v: 1, epoch: this.epoch, sentAt: Date.now(), leader: id, bundles };
-    await key.write(JSON.stringify(snapshot));
+    const { bundles, texts } = desired;
+    const head = { v: 1, epoch: this.epoch, sentAt: Date.now(), leader: id } as const;
+    await key.write(bundlesJson(head, texts));
     // A term raised meanwhile needs a snapshot of its own.
-    if (snapshot.epoch === this.epoch) this.#bundles = text;
-    this.#snapshot = snapshot;
-    this.#publish(snapshot);
-    return snapshot.epoch;
+    if (head.epoch === this.epoch) this.#desired = desired;
+    this.#snapshot = { ...head, bundles };
+    this.#texts = texts;
+    this.#publish(this.#snapshot, texts);
+    return head.epoch;
   }
 
-  #publish(snapshot: Snapshot): void {
+  #publish(snapshot: Snapshot, texts: readonly string[]): void {
     const { broker, log } = this.#options;
     this.#publishedAt = performance.now();
-    const body = Buffer.from(JSON.stringify({ ...snapshot, sentAt: Date.now() }));
+    const { bundles: _bundles, ...head } = snapshot;
+    const body = Buffer.from(bundlesJson({ ...head, sentAt: Date.now() }, texts));
     const properties = { contentType: 'application/json', type: 'snapshot' };
     // An outcome other than accepted needs nothing: it is sent again to whoever reports an older epoch.
     void broker.publish({ exchange: STATE_EXCHANGE, routingKey: '', body, properties }).then((outcome) => {

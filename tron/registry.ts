@@ -3,6 +3,7 @@ import { batchMaxOf } from '../core/bundle/manifest.ts';
 import { FuncatronError } from '../core/errors.ts';
 import type { Store } from '../core/store/store.ts';
 import type { BundleEntry, RevisionEntry } from './bundle-entry.ts';
+import { bundlesJson } from './bundles-json.ts';
 import type { FencedKey } from './fenced-key.ts';
 
 /** Where the registry is kept; only Trons read it. */
@@ -104,6 +105,7 @@ export function addRevision(state: RegistryState, record: BundleRecord): Registr
 export class Registry {
   readonly #key: FencedKey;
   readonly #listeners = new Set<() => void>();
+  readonly #texts = new WeakMap<BundleEntry, string>();
   #state: RegistryState;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -143,9 +145,20 @@ export class Registry {
     const changed = await next(before);
     if (changed === before) return before;
     const state = { ...changed, n: before.n + 1 };
-    await this.#key.write(JSON.stringify(state));
+    await this.#key.write(this.#textOf(state));
     this.#state = state;
     for (const listener of this.#listeners) listener();
     return state;
+  }
+
+  #textOf({ bundles, ...head }: RegistryState): string {
+    return bundlesJson(
+      head,
+      bundles.map((bundle) => {
+        const text = this.#texts.get(bundle) ?? JSON.stringify(bundle);
+        this.#texts.set(bundle, text);
+        return text;
+      }),
+    );
   }
 }

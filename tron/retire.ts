@@ -1,4 +1,4 @@
-import { compareEpochs, type Epoch } from '../core/wire/control.ts';
+import { compareEpochs, type Epoch, type Snapshot } from '../core/wire/control.ts';
 import { callQueue } from '../core/wire/topology.ts';
 import { heldRevisions } from './desired.ts';
 import type { Leading } from './leading.ts';
@@ -19,6 +19,9 @@ export class Retirement {
   readonly #leading: Leading;
   /** The first epoch that says a revision drains, by `<bundle>@<revision>`. */
   readonly #since = new Map<string, Epoch>();
+  #snapshot: Snapshot | undefined;
+  /** Bundle and revision of those that drain in it. */
+  #draining: readonly (readonly [string, string])[] = [];
 
   constructor(leading: Leading) {
     this.#leading = leading;
@@ -28,11 +31,11 @@ export class Retirement {
   look(): void {
     const { snapshot } = this.#leading.reconciler;
     if (snapshot === undefined) return;
-    const draining = snapshot.bundles.flatMap((bundle) =>
-      bundle.revisions.flatMap(({ revision, phase }) =>
-        phase === 'draining' ? [[bundle.name, revision] as const] : [],
-      ),
-    );
+    if (snapshot !== this.#snapshot) {
+      this.#snapshot = snapshot;
+      this.#draining = drainingOf(snapshot);
+    }
+    const draining = this.#draining;
     const keys = new Set(draining.map(([bundle, revision]) => revisionKey(bundle, revision)));
     for (const key of this.#since.keys()) if (!keys.has(key)) this.#since.delete(key);
     for (const [bundle, revision] of draining) {
@@ -100,4 +103,10 @@ export class Retirement {
     const entry = findBundle(this.#leading.registry.state, bundle);
     return entry !== undefined && heldRevisions(entry).some((held) => held.revision === revision);
   }
+}
+
+function drainingOf(snapshot: Snapshot): readonly (readonly [string, string])[] {
+  return snapshot.bundles.flatMap((bundle) =>
+    bundle.revisions.flatMap(({ revision, phase }) => (phase === 'draining' ? [[bundle.name, revision] as const] : [])),
+  );
 }

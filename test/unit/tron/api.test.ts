@@ -3,9 +3,7 @@ import { objectAt, isObject } from '../../../core/openapi/json.ts';
 import type { Api, JsonObject } from '../../../core/openapi/api.ts';
 import { renderDocs } from '../../../tron/docs-page.ts';
 import { createEndpoints, type EndpointOptions } from '../../../tron/endpoints.ts';
-import { routeKeys } from '../../../tron/conflicts.ts';
 import { loadManagementApi } from '../../../tron/management-api.ts';
-import { testBundle } from '../../helpers/live-bundle.ts';
 
 describe('tron/endpoints', () => {
   let api: Api;
@@ -57,24 +55,5 @@ describe('tron/endpoints', () => {
     assert.ok(!/<script|src=|https?:/.test(page.replaceAll(/<pre>.*?<\/pre>/gs, '')));
     const hostile = renderDocs({ info: { title: '<script>' }, tags: [{ name: '"><b>' }], paths: {} });
     assert.ok(!hostile.includes('<script>') && !hostile.includes('<b>'));
-  });
-});
-
-describe('tron/conflicts', () => {
-  it('tells routes apart by host, method and template, whatever its parameters are called', () => {
-    const operation = (method: string, path: string) => ({ operationId: method + path, method, path });
-    const keys = (host: string | undefined, ...operations: ReturnType<typeof operation>[]) =>
-      routeKeys(testBundle({ ...(host === undefined ? {} : { host }), basePath: '/b', operations }).record.api);
-    assert.deepEqual(keys(undefined, operation('GET', '/a/{id}')), keys(undefined, operation('GET', '/a/{name}')));
-    const all = [
-      ...keys(undefined, operation('GET', '/a/{id}'), operation('PUT', '/a/{id}'), operation('GET', '/a/id')),
-      ...keys('a.example', operation('GET', '/a/{id}')),
-    ];
-    assert.equal(new Set(all).size, 4);
-  });
-
-  it('leaves out what only the queue reaches', () => {
-    const { record } = testBundle({ operations: [{ operationId: 'a', method: 'POST', path: '/a', http: false }] });
-    assert.deepEqual(routeKeys(record.api), []);
   });
 });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { FuncatronError } from '../../../core/errors.ts';
-import { desiredBundles } from '../../../tron/desired.ts';
+import type { RunnerReport } from '../../../core/wire/control.ts';
+import { DesiredState } from '../../../tron/desired.ts';
 import {
   failChange,
   finishChange,
@@ -15,6 +16,7 @@ import {
 } from '../../../tron/bundle-entry.ts';
 import {
   addRevision,
+  dropBundle,
   EMPTY_REGISTRY,
   findBundle,
   parseRegistry,
@@ -154,6 +156,9 @@ describe('tron/registry', () => {
 });
 
 describe('tron/desired', () => {
+  const desiredOf = (registry: RegistryState, reports: readonly RunnerReport[]) =>
+    new DesiredState().of(registry, reports).bundles;
+
   const runner = (id: string, state: 'ready' | 'loading', ...revisions: string[]) => ({
     v: 1 as const,
     role: 'runner' as const,
@@ -174,7 +179,7 @@ describe('tron/desired', () => {
       { [C]: 1 },
     );
     const state = putBundle(registryOf(A, B, C), bundle);
-    const [desired] = desiredBundles(state, [runner('r2', 'loading', C), runner('r1', 'ready', A, C)]);
+    const [desired] = desiredOf(state, [runner('r2', 'loading', C), runner('r1', 'ready', A, C)]);
     assert.deepEqual(desired?.weights, { [A]: 100 });
     assert.deepEqual(
       desired.revisions.map(({ revision, phase, ready, runners }) => [revision, phase, ready, runners]),
@@ -185,7 +190,7 @@ describe('tron/desired', () => {
         [C, 'loading', 0, ['r1', 'r2']],
       ],
     );
-    assert.deepEqual(desiredBundles(registryOf(A), [runner('r1', 'ready', A)]), []);
+    assert.deepEqual(desiredOf(registryOf(A), [runner('r1', 'ready', A)]), []);
   });
 
   it('says when a revision is tried again once every runner that should hold it has failed', () => {
@@ -194,8 +199,8 @@ describe('tron/desired', () => {
       const report = runner(id, 'ready', A);
       return { ...report, revisions: report.revisions.map((held) => ({ ...held, state: 'failed' as const, retryAt })) };
     };
-    const retryAtOf = (...reports: Parameters<typeof desiredBundles>[1]) =>
-      desiredBundles(putBundle(registryOf(A), bundle), reports)[0]?.revisions[0]?.retryAt;
+    const retryAtOf = (...reports: RunnerReport[]) =>
+      desiredOf(putBundle(registryOf(A), bundle), reports)[0]?.revisions[0]?.retryAt;
     assert.equal(retryAtOf(failed('r1', 7_000), failed('r2', 5_000)), 5_000);
     assert.equal(retryAtOf(failed('r1', 7_000), runner('r2', 'ready', A)), undefined);
     assert.equal(retryAtOf(failed('r1', 7_000), runner('r2', 'loading', A)), undefined);
@@ -223,10 +228,66 @@ describe('tron/desired', () => {
       },
       { [B]: 1 },
     );
-    const [before] = desiredBundles(putBundle(EMPTY_REGISTRY, bundle), []);
+    const [before] = desiredOf(putBundle(EMPTY_REGISTRY, bundle), []);
     assert.equal(before?.basePath, '/old');
     assert.equal(before.host, 'a.example');
-    const [after] = desiredBundles(putBundle(EMPTY_REGISTRY, flipChange(bundle, changeOf(bundle), 1)), []);
+    const [after] = desiredOf(putBundle(EMPTY_REGISTRY, flipChange(bundle, changeOf(bundle), 1)), []);
     assert.equal(after?.basePath, '/new');
+  });
+
+  it('makes nothing anew while nothing is different, and only what is when something is', () => {
+    const desired = new DesiredState();
+    const orders = live(requireBundle(registryOf(A, B), 'orders'), { [A]: 100 });
+    const state = putBundle(putBundle(EMPTY_REGISTRY, orders), { ...orders, name: 'shop' });
+    const first = desired.of(state, [runner('r1', 'loading', A)]);
+    assert.equal(desired.of(state, [runner('r1', 'loading', A)]), first);
+    // What the registry remembers beside is nothing a runner or a frontend acts on.
+    assert.equal(
+      desired.of(putBundle(state, { ...orders, history: [{ [B]: 100 }] }), [runner('r1', 'loading', A)]),
+      first,
+    );
+    const ready = desired.of(state, [runner('r1', 'ready', A)]);
+    assert.equal(ready.bundles[0]?.revisions[0]?.ready, 1);
+    assert.equal(ready.bundles[1], first.bundles[1]);
+    assert.deepEqual(desired.of(EMPTY_REGISTRY, [runner('r1', 'ready', A)]).bundles, []);
+  });
+
+  it('says the same as one that knows nothing of before, whatever has happened', () => {
+    const name = fc.constantFrom('orders', 'shop', 'constructor');
+    const step = fc.record({
+      bundle: name,
+      live: fc.constantFrom({}, { [A]: 100 }, { [A]: 90, [B]: 10 }),
+      draining: fc.constantFrom({}, { [C]: 1 }),
+      isGone: fc.boolean(),
+      runners: fc.uniqueArray(fc.constantFrom('r1', 'r2', 'r3')),
+      held: fc.array(
+        fc.record({
+          bundle: name,
+          revision: fc.constantFrom(A, B),
+          state: fc.constantFrom('ready' as const, 'failed' as const, 'loading' as const),
+          retryAt: fc.nat(3),
+        }),
+      ),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), (steps) => {
+        const desired = new DesiredState();
+        let state = EMPTY_REGISTRY;
+        for (const { bundle, isGone, runners, held, ...now } of steps) {
+          const entry = { ...requireBundle(registryOf(A, B, C), 'orders'), ...now, name: bundle };
+          state = isGone ? dropBundle(state, bundle) : putBundle(state, entry);
+          const reports = runners.map((id) => ({
+            ...runner(id, 'ready'),
+            revisions: held.map((each) => ({ ...each, workers: 0, inFlight: 0 })),
+          }));
+          const { bundles, texts } = desired.of(state, reports);
+          assert.deepEqual(bundles, new DesiredState().of(state, reports).bundles);
+          assert.deepEqual(
+            texts,
+            bundles.map((each) => JSON.stringify(each)),
+          );
+        }
+      }),
+    );
   });
 });

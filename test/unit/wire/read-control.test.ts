@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { ClusterClock } from '../../../core/clock.ts';
 import type { FrontendReport, RunnerReport } from '../../../core/wire/control.ts';
 import { parseReport, parseSnapshot } from '../../../core/wire/read-control.ts';
-import { desiredBundles } from '../../../tron/desired.ts';
+import { DesiredState } from '../../../tron/desired.ts';
 import { EMPTY_REGISTRY } from '../../../tron/registry.ts';
 import { viewFrontend, viewHolders, viewRunner } from '../../../tron/views.ts';
 import { snapshotOf, testBundle } from '../../helpers/live-bundle.ts';
@@ -64,7 +64,7 @@ describe('core/wire/read-control', () => {
       for (const each of [...spoiled(runner, by), ...spoiled(frontend, by)]) {
         const report = parseReport(bytes(each));
         if (report?.role === 'runner') {
-          desiredBundles(EMPTY_REGISTRY, [report]);
+          new DesiredState().of(EMPTY_REGISTRY, [report]);
           viewRunner({ ...report, silentMs: 0 });
           viewHolders({ name: 'orders' }, [report]);
         } else if (report?.role === 'frontend') {

@@ -41,7 +41,8 @@ export class Triggers implements Closable {
   readonly #counts = new Map<string, EventCounts>();
   readonly #leaving = new Set<Promise<void>>();
   #bundles: ReadonlyMap<string, BundleState> = new Map();
-  #held: readonly Revision[] = [];
+  /** By bundle. */
+  #held: ReadonlyMap<string, readonly Revision[]> = new Map();
   #closing: Promise<void> | undefined;
 
   constructor(options: TriggersOptions) {
@@ -59,7 +60,7 @@ export class Triggers implements Closable {
   reconcile(snapshot: Snapshot, held: readonly Revision[]): void {
     if (this.#closing !== undefined) return;
     this.#bundles = new Map(snapshot.bundles.map((bundle) => [bundle.name, bundle]));
-    this.#held = held;
+    this.#held = Map.groupBy(held, (revision) => revision.bundle);
     for (const bundle of snapshot.bundles) {
       if (this.#weighted(bundle).length > 0 && !this.#queues.has(bundle.name)) this.#add(bundle);
     }
@@ -122,7 +123,7 @@ export class Triggers implements Closable {
       throw new FuncatronError('NOT_FOUND', `bundle ${name} has no alias ${JSON.stringify(incoming.alias)}`);
     }
     const wanted = incoming.revision;
-    const held = this.#held.find((revision) => revision.bundle === name && revision.revision === wanted);
+    const held = this.#held.get(name)?.find((revision) => revision.revision === wanted);
     if (wanted === undefined) return this.#here(pickByWeight(this.#weighted(bundle), bundle.weights), incoming);
     if (held?.dispatch !== undefined) return this.#here(held, incoming);
     const elsewhere = bundle.revisions.find(({ revision }) => revision === wanted);
@@ -154,12 +155,8 @@ export class Triggers implements Closable {
   }
 
   #weighted(bundle: BundleState): readonly Revision[] {
-    return this.#held.filter(
-      (revision) =>
-        revision.bundle === bundle.name &&
-        revision.dispatch !== undefined &&
-        (bundle.weights[revision.revision] ?? 0) > 0,
-    );
+    const held = this.#held.get(bundle.name) ?? [];
+    return held.filter((revision) => revision.dispatch !== undefined && (bundle.weights[revision.revision] ?? 0) > 0);
   }
 }
 

@@ -58,6 +58,8 @@ export async function openMembership(options: MembershipOptions): Promise<Member
   return membership;
 }
 
+type Found = readonly [snapshot: Snapshot, body: Buffer];
+
 class OpenMembership implements Membership {
   readonly #options: MembershipOptions;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
@@ -78,8 +80,8 @@ class OpenMembership implements Membership {
   }
 
   async start(): Promise<void> {
-    const found = (await this.#fromStore()) ?? (await this.#fromCache());
-    if (found !== undefined) this.#take(found);
+    const last = (await this.#fromStore()) ?? (await this.#fromCache());
+    if (last !== undefined) this.#take(...last);
     const { broker, id, log } = this.#options;
     const state = listenerTopology(stateExchange, id, [''], 100);
     this.#listener = openListener({
@@ -130,43 +132,44 @@ class OpenMembership implements Membership {
       return;
     }
     this.#options.clock.observe(snapshot.sentAt, receivedAt);
-    this.#take(snapshot);
+    this.#take(snapshot, body);
   }
 
   /** An older or equal epoch changes nothing: snapshots are states, and they arrive doubled and out of order. */
-  #take(snapshot: Snapshot): void {
+  #take(snapshot: Snapshot, body: Buffer): void {
     if (this.#snapshot !== undefined && compareEpochs(snapshot.epoch, this.#snapshot.epoch) <= 0) return;
     this.#snapshot = snapshot;
     for (const listener of this.#listeners) listener(snapshot);
-    this.#saving = this.#saving.then(() => this.#save(snapshot));
+    this.#saving = this.#saving.then(() => this.#save(snapshot, body));
     this.reportSoon();
   }
 
-  async #save(snapshot: Snapshot): Promise<void> {
+  /** As it came: with 1 000 bundles, making the text again takes milliseconds. */
+  async #save(snapshot: Snapshot, body: Buffer): Promise<void> {
     if (snapshot !== this.#snapshot) return;
     const { cacheFile, log } = this.#options;
     try {
       await mkdir(dirname(cacheFile), { recursive: true });
-      await writeFile(`${cacheFile}.new`, JSON.stringify(snapshot), { mode: 0o600 });
+      await writeFile(`${cacheFile}.new`, body, { mode: 0o600 });
       await rename(`${cacheFile}.new`, cacheFile);
     } catch (error) {
       log.warn({ err: error, cacheFile }, 'cannot keep the snapshot; a start without tron and store would not serve');
     }
   }
 
-  async #fromStore(): Promise<Snapshot | undefined> {
+  async #fromStore(): Promise<Found | undefined> {
     try {
-      const bytes = await this.#options.store.get(StoreKey.snapshot);
-      return bytes === undefined ? undefined : parseSnapshot(bytes);
+      const body = await this.#options.store.get(StoreKey.snapshot);
+      return body === undefined ? undefined : found(body);
     } catch (error) {
       this.#options.log.warn({ err: error }, 'the store cannot be reached, starting from the cached snapshot');
       return undefined;
     }
   }
 
-  async #fromCache(): Promise<Snapshot | undefined> {
+  async #fromCache(): Promise<Found | undefined> {
     try {
-      return parseSnapshot(await readFile(this.#options.cacheFile));
+      return found(await readFile(this.#options.cacheFile));
     } catch {
       return undefined; // No cache yet: the first snapshot comes from Tron.
     }
@@ -191,4 +194,9 @@ class OpenMembership implements Membership {
       properties: { contentType: 'application/json', type: 'report' },
     });
   }
+}
+
+function found(body: Buffer): Found | undefined {
+  const snapshot = parseSnapshot(body);
+  return snapshot === undefined ? undefined : [snapshot, body];
 }

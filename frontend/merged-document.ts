@@ -18,7 +18,7 @@ export function createMergedDocuments(): MergedDocuments {
     newest = revisions;
     const wanted = host === undefined ? '' : hostName(host);
     // Clients write what they like into Host: only hosts of bundles get a document of their own.
-    const known = revisions.some(({ record: { api } }) => api.host !== undefined && hostName(api.host) === wanted);
+    const known = revisions.some((revision) => revision.host !== undefined && hostName(revision.host) === wanted);
     const key = known ? wanted : '';
     const text = texts.get(key) ?? JSON.stringify(mergeDocuments(revisions, host));
     texts.set(key, text);
@@ -32,7 +32,7 @@ export function createMergedDocuments(): MergedDocuments {
  */
 export function mergeDocuments(revisions: readonly Revision[], host: string | undefined): JsonObject {
   const wanted = host === undefined ? undefined : hostName(host);
-  const answering = revisions.filter(({ record: { api } }) => api.host === undefined || hostName(api.host) === wanted);
+  const answering = revisions.filter((revision) => revision.host === undefined || hostName(revision.host) === wanted);
   const paths: Record<string, Record<string, Json>> = {};
   const schemas: Record<string, Json> = {};
   const tags: Json[] = [];

@@ -1,3 +1,4 @@
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { RpcTarget } from '../core/broker/batch.ts';
 import type { BundleRecord } from '../core/bundle/manifest.ts';
 import type { ApiOperation } from '../core/openapi/api.ts';
@@ -10,7 +11,8 @@ export class Revision implements Admitted {
   readonly bundle: string;
   /** `<bundle>@<revision>`. */
   readonly key: string;
-  readonly record: BundleRecord;
+  readonly host: string | undefined;
+  readonly basePath: string;
   readonly target: RpcTarget;
   /** By operation index. */
   readonly operations: readonly Operation[];
@@ -19,13 +21,24 @@ export class Revision implements Admitted {
   /** While all of them failed: unix ms before which none tries again; else 0. */
   retryAt = 0;
   inFlight = 0;
+  readonly #packed: Buffer;
 
   constructor(bundle: string, state: RevisionState, record: BundleRecord) {
     this.bundle = bundle;
     this.key = revisionKey(bundle, state.revision);
-    this.record = record;
+    this.host = record.api.host;
+    this.basePath = record.api.basePath;
     this.target = new RpcTarget(state.queue, state.batchMax);
     this.operations = record.api.operations.map((spec, index) => new Operation(this, index, spec));
+    this.#packed = deflateRawSync(JSON.stringify(record), { level: 1 });
+  }
+
+  /**
+   * What Tron stored, unpacked anew each time: parsed, schemas and all, 1 000 quiet bundles of ten operations would be
+   * 25 MB of heap that every collection walks through. Validators keep what they need.
+   */
+  get record(): BundleRecord {
+    return JSON.parse(inflateRawSync(this.#packed).toString()) as BundleRecord;
   }
 }
 
@@ -34,17 +47,37 @@ export function revisionKey(bundle: string, revision: string): string {
   return `${bundle}@${revision}`;
 }
 
-/** One operation of one revision: what a call needs to know of it. */
+/** What a call needs to know of its operation before it is validated. */
+type OperationSpec = Pick<
+  ApiOperation,
+  'operationId' | 'method' | 'path' | 'http' | 'timeoutMs' | 'validateResponses' | 'direct' | 'maxBodyBytes'
+>;
+
+/** One operation of one revision. */
 export class Operation {
   readonly revision: Revision;
   readonly index: number;
-  readonly spec: ApiOperation;
+  readonly spec: OperationSpec;
   readonly callFlags: number;
 
   constructor(revision: Revision, index: number, spec: ApiOperation) {
     this.revision = revision;
     this.index = index;
-    this.spec = spec;
+    this.spec = specOf(spec);
     this.callFlags = spec.mayRerun ? CallFlag.mayRerun : 0;
   }
+}
+
+function specOf(operation: ApiOperation): OperationSpec {
+  const { operationId, method, path, http, timeoutMs, validateResponses, direct, maxBodyBytes } = operation;
+  return {
+    operationId,
+    method,
+    path,
+    http,
+    timeoutMs,
+    validateResponses,
+    ...(direct === undefined ? {} : { direct }),
+    ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
+  };
 }

@@ -129,7 +129,7 @@ function isSame(some: readonly Share[], others: readonly Share[]): boolean {
 function entriesOf(shares: readonly Share[]): readonly RouteEntry<Route>[] {
   const entries = new Map<string, RouteEntry<Route>>();
   for (const { revision, weight } of shares) {
-    const { host, basePath } = revision.record.api;
+    const { host, basePath } = revision;
     for (const operation of revision.operations) {
       const { method, path, http } = operation.spec;
       if (!http) continue;

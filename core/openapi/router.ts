@@ -36,23 +36,20 @@ export interface LiveRouter<T> extends Router<T> {
 }
 
 interface Target<T> {
+  readonly method: string;
   readonly value: T;
   readonly names: readonly string[];
   /** The ready answer of a template without captures. */
-  readonly found: Match<T>;
-  /** Equal entries that came later. */
-  readonly behind: readonly Target<T>[];
+  readonly found: Match<T> | undefined;
 }
 
-interface Leaf<T> {
-  readonly targets: Map<string, Target<T>>;
-  refused: Match<T>;
-  options: Match<T>;
-}
+/** What answers one path. Of two for the same method the first does. */
+type Leaf<T> = Target<T>[];
 
+/** There are two or three for each route, so what most of them do not have is not made. */
 interface Node<T> {
-  readonly literals: Map<string, Node<T>>;
-  mixed: { readonly literals: readonly string[]; readonly node: Node<T> }[];
+  literals: Map<string, Node<T>> | undefined;
+  mixed: readonly { readonly literals: readonly string[]; readonly node: Node<T> }[];
   capture: Node<T> | undefined;
   leaf: Leaf<T> | undefined;
 }
@@ -65,6 +62,7 @@ interface Site<T> {
 const NONE = { kind: 'none' } as const;
 const MALFORMED = { kind: 'malformed' } as const;
 const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
+const NOTHING: readonly never[] = [];
 
 /**
  * A router over the operations of all live bundles.
@@ -122,7 +120,7 @@ function createSite<T>(): Site<T> {
 }
 
 function createNode<T>(): Node<T> {
-  return { literals: new Map(), mixed: [], capture: undefined, leaf: undefined };
+  return { literals: undefined, mixed: NOTHING, capture: undefined, leaf: undefined };
 }
 
 function insert<T>(site: Site<T>, entry: RouteEntry<T>): void {
@@ -130,20 +128,16 @@ function insert<T>(site: Site<T>, entry: RouteEntry<T>): void {
   const { segments, names } = parseTemplate(path);
   let node = site.root;
   for (const segment of segments) node = step(node, segment);
-  node.leaf ??= { targets: new Map(), refused: NONE, options: NONE };
-  const { leaf } = node;
-  const { value } = entry;
-  const target = { value, names, found: { kind: 'found', value, params: NO_PARAMS }, behind: [] } as const;
-  const first = leaf.targets.get(entry.method);
-  leaf.targets.set(entry.method, first === undefined ? target : { ...first, behind: [...first.behind, target] });
-  if (first === undefined) allowTargets(leaf);
-  if (names.length === 0 && !path.includes('%')) site.statics.set(path, leaf);
-}
-
-function allowTargets<T>(leaf: Leaf<T>): void {
-  const allow = allowOf(leaf.targets.keys());
-  leaf.refused = { kind: 'method', allow };
-  leaf.options = { kind: 'options', allow };
+  const { method, value } = entry;
+  const isFixed = names.length === 0;
+  node.leaf ??= [];
+  node.leaf.push({
+    method,
+    value,
+    names: isFixed ? NOTHING : names,
+    found: isFixed ? { kind: 'found', value, params: NO_PARAMS } : undefined,
+  });
+  if (isFixed && !path.includes('%')) site.statics.set(path, node.leaf);
 }
 
 /** Takes the entry from below a node; whether nothing is left there. */
@@ -156,8 +150,10 @@ function prune<T>(
 ): boolean {
   const segment = segments[index];
   if (segment === undefined) {
-    if (node.leaf !== undefined) dropTarget(node.leaf, entry);
-    if (node.leaf?.targets.size === 0) {
+    const { leaf = [] } = node;
+    const at = leaf.findIndex(({ method, value }) => method === entry.method && value === entry.value);
+    if (at >= 0) leaf.splice(at, 1);
+    if (leaf.length === 0) {
       node.leaf = undefined;
       // The path that it was found under, if it was one without captures: an entry may spell it otherwise.
       site.statics.delete(segments.map((each) => (each.kind === 'literal' ? `/${each.text}` : '/{}')).join(''));
@@ -166,17 +162,9 @@ function prune<T>(
     const next = childOf(node, segment);
     if (next !== undefined && prune(site, next, segments, index + 1, entry)) detach(node, segment, next);
   }
-  return node.leaf === undefined && node.literals.size === 0 && node.mixed.length === 0 && node.capture === undefined;
-}
-
-function dropTarget<T>(leaf: Leaf<T>, { method, value }: RouteEntry<T>): void {
-  const first = leaf.targets.get(method);
-  if (first === undefined) return;
-  const behind = first.behind.filter((target) => target.value !== value);
-  const [second] = behind;
-  if (first.value !== value) leaf.targets.set(method, { ...first, behind });
-  else if (second !== undefined) leaf.targets.set(method, { ...second, behind: behind.slice(1) });
-  else if (leaf.targets.delete(method)) allowTargets(leaf);
+  return (
+    node.leaf === undefined && node.literals === undefined && node.mixed.length === 0 && node.capture === undefined
+  );
 }
 
 function step<T>(node: Node<T>, segment: Segment): Node<T> {
@@ -184,26 +172,28 @@ function step<T>(node: Node<T>, segment: Segment): Node<T> {
   if (known !== undefined) return known;
   const next = createNode<T>();
   if (segment.kind === 'capture') node.capture = next;
-  else if (segment.kind === 'literal') node.literals.set(segment.text, next);
+  else if (segment.kind === 'literal') (node.literals ??= new Map()).set(segment.text, next);
   else {
-    node.mixed.push({ literals: segment.literals, node: next });
+    const all = [...node.mixed, { literals: segment.literals, node: next }];
     // More literal text is more specific; the comparison is total, so that the order of entries does not matter.
-    node.mixed.sort((a, b) => literalLength(b) - literalLength(a) || compare(a.literals, b.literals));
+    node.mixed = all.sort((a, b) => literalLength(b) - literalLength(a) || compare(a.literals, b.literals));
   }
   return next;
 }
 
 function childOf<T>(node: Node<T>, segment: Segment): Node<T> | undefined {
   if (segment.kind === 'capture') return node.capture;
-  if (segment.kind === 'literal') return node.literals.get(segment.text);
+  if (segment.kind === 'literal') return node.literals?.get(segment.text);
   const key = segment.literals.join('\0');
   return node.mixed.find((each) => each.literals.join('\0') === key)?.node;
 }
 
 function detach<T>(node: Node<T>, segment: Segment, child: Node<T>): void {
   if (segment.kind === 'capture') node.capture = undefined;
-  else if (segment.kind === 'literal') node.literals.delete(segment.text);
-  else node.mixed = node.mixed.filter((each) => each.node !== child);
+  else if (segment.kind === 'literal') {
+    node.literals?.delete(segment.text);
+    if (node.literals?.size === 0) node.literals = undefined;
+  } else node.mixed = node.mixed.filter((each) => each.node !== child);
 }
 
 function literalLength(mixed: { readonly literals: readonly string[] }): number {
@@ -214,8 +204,8 @@ function compare(a: readonly string[], b: readonly string[]): number {
   return a.join('\0') < b.join('\0') ? -1 : 1;
 }
 
-function allowOf(methods: Iterable<string>): readonly string[] {
-  const allow = new Set(methods);
+function allowOf(leaf: Leaf<unknown>): readonly string[] {
+  const allow = new Set(leaf.map(({ method }) => method));
   if (allow.has('GET')) allow.add('HEAD');
   allow.add('OPTIONS');
   return [...allow].sort();
@@ -223,7 +213,7 @@ function allowOf(methods: Iterable<string>): readonly string[] {
 
 function matchSite<T>(site: Site<T>, method: string, rawPath: string): Match<T> {
   const fixed = site.statics.get(rawPath);
-  if (fixed !== undefined) return answer(fixed, method, undefined);
+  if (fixed !== undefined) return answer(fixed, method, NOTHING);
   if (rawPath.charCodeAt(0) !== 0x2f) return NONE;
   const segments = rawPath.slice(1).split('/');
   for (let index = 0; index < segments.length; index++) {
@@ -245,7 +235,7 @@ function descend<T>(
 ): Leaf<T> | undefined {
   const segment = segments[index];
   if (segment === undefined) return node.leaf;
-  const literal = node.literals.get(segment);
+  const literal = node.literals?.get(segment);
   if (literal !== undefined) {
     const leaf = descend(literal, segments, index + 1, captures);
     if (leaf !== undefined) return leaf;
@@ -265,14 +255,18 @@ function descend<T>(
   return leaf;
 }
 
-function answer<T>(leaf: Leaf<T>, method: string, captures: readonly string[] | undefined): Match<T> {
-  let target = leaf.targets.get(method);
-  if (target === undefined && method === 'HEAD') target = leaf.targets.get('GET');
-  if (target === undefined) return method === 'OPTIONS' ? leaf.options : leaf.refused;
-  if (captures === undefined || captures.length === 0) return target.found;
+function answer<T>(leaf: Leaf<T>, method: string, captures: readonly string[]): Match<T> {
+  const target = targetOf(leaf, method) ?? (method === 'HEAD' ? targetOf(leaf, 'GET') : undefined);
+  if (target === undefined) return { kind: method === 'OPTIONS' ? 'options' : 'method', allow: allowOf(leaf) };
+  if (target.found !== undefined) return target.found;
   const params: Record<string, string> = {};
   for (let index = 0; index < target.names.length; index++) {
     params[target.names[index] ?? ''] = captures[index] ?? '';
   }
   return { kind: 'found', value: target.value, params };
+}
+
+function targetOf<T>(leaf: Leaf<T>, method: string): Target<T> | undefined {
+  for (const target of leaf) if (target.method === method) return target;
+  return undefined;
 }

@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { WheelEntry } from '../core/deadline.ts';
+import { SpentBuffers } from '../core/spent-buffers.ts';
+import { AHEAD_BYTES } from './transfer.ts';
 import type { UnreadAnswers } from './unread-answers.ts';
 
 export interface PassOptions {
@@ -22,12 +24,16 @@ export interface PassOptions {
  */
 export function passOn({ content, first, bytes, res, unread, onEnd }: PassOptions): void {
   let left = bytes ?? Infinity;
+  const spent = new SpentBuffers();
   let watch: WheelEntry | undefined;
 
   function send(piece: Buffer): void {
     left -= piece.length;
     if (left < 0) return cut();
-    if (res.write(piece)) return;
+    // What was written before: this piece is at the end of the turn, behind the length of its chunk.
+    if (res.socket !== null) spent.free(res);
+    res.write(piece);
+    if (res.writableLength <= AHEAD_BYTES) return;
     content.pause();
     watch ??= unread.add(res);
   }
@@ -49,7 +55,10 @@ export function passOn({ content, first, bytes, res, unread, onEnd }: PassOption
     res.destroy();
   }
 
-  content.on('data', send);
+  content.on('data', (piece: Buffer) => {
+    send(piece);
+    spent.add(piece);
+  });
   content.on('end', end);
   content.on('close', () => {
     if (!content.readableEnded) cut();
@@ -58,6 +67,7 @@ export function passOn({ content, first, bytes, res, unread, onEnd }: PassOption
   res.on('close', unwatch);
   res.on('drain', () => {
     unwatch();
+    spent.free(res);
     content.resume();
   });
   if (first.length > 0) send(first);

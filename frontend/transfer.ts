@@ -1,4 +1,6 @@
 import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { SpentBuffers } from '../core/spent-buffers.ts';
 import { DirectHeadReader, type DirectOffer } from '../core/wire/direct.ts';
 import type { Envelope } from '../core/wire/envelope.ts';
 
@@ -29,9 +31,26 @@ export interface TransferOptions {
 /** Idle connections go before runners close theirs (30 s): a request on its way to one that closes would be lost. */
 const IDLE_MS = 15_000;
 
+/** Bytes that may wait in a connection before the one they come from is not read any more: Node's own bound stops it after each read. */
+export const AHEAD_BYTES = 256 * 1024;
+/** What one read may take. */
+const READ_BYTES = 256 * 1024;
+
 /** Keeps connections to runners for a while. */
 export function createTransferAgent(): Agent {
-  return new Agent({ keepAlive: true, maxFreeSockets: 64, timeout: IDLE_MS });
+  const agent = new Agent({ keepAlive: true, maxFreeSockets: 64, timeout: IDLE_MS });
+  // All of them read into the same memory, each at once to its end: the parser copies what it hands on. The 64 KiB of new
+  // memory that Node takes for each read otherwise are for the collector, which lets 64 MiB of them lie.
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  agent.createConnection = (options): Socket => {
+    function callback(bytes: number): true {
+      socket.emit('data', buffer.subarray(0, bytes));
+      return true;
+    }
+    const socket = connect({ ...(options as NetConnectOpts), onread: { buffer, callback } });
+    return socket;
+  };
+  return agent;
 }
 
 /**
@@ -49,6 +68,7 @@ export class Transfer {
   #state: 'connecting' | 'asking' | 'taken' | 'answered' | 'over' = 'connecting';
   #isSecond = false;
   #sentBytes = 0;
+  readonly #spent = new SpentBuffers();
 
   constructor({ body, ...options }: TransferOptions) {
     this.#options = options;
@@ -107,7 +127,10 @@ export class Transfer {
     if (Buffer.isBuffer(body)) return void this.#upstream.end(body);
     body.on('data', (chunk: Buffer) => this.#onBody(body, chunk));
     body.on('end', () => this.#upstream.end());
-    this.#upstream.on('drain', () => body.resume());
+    this.#upstream.on('drain', () => {
+      this.#spent.free(this.#upstream);
+      body.resume();
+    });
   }
 
   #onBody(body: IncomingMessage, chunk: Buffer): void {
@@ -118,7 +141,10 @@ export class Transfer {
       if (this.#state === 'answered') return this.stop();
       return this.#fail('tooLarge');
     }
-    if (!this.#upstream.write(chunk)) body.pause();
+    this.#upstream.write(chunk);
+    this.#spent.add(chunk);
+    if (this.#upstream.socket !== null) this.#spent.free(this.#upstream);
+    if (this.#upstream.writableLength > AHEAD_BYTES) body.pause();
   }
 
   #onResponse(response: IncomingMessage): void {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TimerWheel, WheelEntry } from '../../core/deadline.ts';
+import { SpentBuffers } from '../../core/spent-buffers.ts';
 import { ERRORS, type ErrorCode } from '../../core/errors.ts';
 import { DIRECT_CONTENT_TYPE, encodeDirectHead, readLength } from '../../core/wire/direct.ts';
 import { encodeReplies, Envelope, type FailedReply, ReplyFlag } from '../../core/wire/envelope.ts';
@@ -41,6 +42,10 @@ export interface ExchangeOptions {
 const HOLD_MS = 200;
 /** A worker sends a piece when it has any credit left, however little. */
 const MAX_OUTSTANDING_BYTES = STREAM_CREDIT_BYTES + STREAM_FRAME_BYTES;
+/** Bytes that may wait in the connection before what comes waits here: Node's own bound stops it after each piece. */
+const AHEAD_BYTES = 256 * 1024;
+/** Pieces that are shorter than this on average leave as one: each would have a chunk of its own. */
+const JOIN_BYTES = 4 * 1024;
 /** Pieces that are kept apart: a body in bytes of their own would cost a hundred times its length. */
 const MAX_PIECES = 4_096;
 
@@ -68,6 +73,9 @@ export class Exchange implements Expectant, WheelEntry {
   /** What the worker gave and nobody has taken yet; bounded by its credit. */
   #pending: Buffer[] = [];
   #pendingBytes = 0;
+  /** There is something to send at the end of this turn. */
+  #isDue = false;
+  readonly #spent = new SpentBuffers();
   #receivedBytes = 0;
   #trailers: Readonly<Record<string, string>> | undefined;
   #isBodyEnded = false;
@@ -189,7 +197,21 @@ export class Exchange implements Expectant, WheelEntry {
     this.#mayBegin = true;
     const { backlog } = this.#options;
     backlog.bytes += data.length;
+    if (this.#res === undefined) return this.#checkBacklog();
+    // With what else comes in this turn.
+    if (this.#isDue) return;
+    this.#isDue = true;
+    process.nextTick(() => this.#onTurnOver());
+  }
+
+  #onTurnOver(): void {
+    this.#isDue = false;
     this.#advance();
+    this.#checkBacklog();
+  }
+
+  #checkBacklog(): void {
+    const { backlog } = this.#options;
     if (backlog.bytes <= backlog.maxBytes || this.#pendingBytes < STREAM_STEP_BYTES) return;
     this.#letGo('too many bytes wait for slow clients');
     this.#breakOff('OVERLOADED', 'too many bytes of answers wait for slow clients');
@@ -217,18 +239,32 @@ export class Exchange implements Expectant, WheelEntry {
       this.#options.wheel.remove(this);
       res.write(this.#head);
     }
-    if (res.writableNeedDrain) return;
-    for (const piece of this.#takePending()) res.write(piece);
+    if (res.writableLength > AHEAD_BYTES) return;
+    this.#write(res);
     if (this.#isBodyEnded) {
       if (this.#trailers !== undefined) res.addTrailers(this.#trailers);
       // What the frontend still sends of a body nobody reads any more is for it to end.
       res.end();
-    } else if (this.#outstandingBytes >= STREAM_STEP_BYTES && !res.writableNeedDrain) {
+    } else if (this.#outstandingBytes >= STREAM_STEP_BYTES && res.writableLength <= AHEAD_BYTES) {
       const credit = Buffer.allocUnsafe(4);
       credit.writeUInt32BE(this.#outstandingBytes);
       this.#outstandingBytes = 0;
       this.#stream(FrameKind.streamCredit, credit);
     }
+  }
+
+  #write(res: ServerResponse): void {
+    const isMany = this.#pending.length > 1 && this.#pendingBytes < this.#pending.length * JOIN_BYTES;
+    const pending = this.#takePending();
+    const { socket } = res;
+    // All of it in one go, and now.
+    socket?.cork();
+    for (const piece of isMany ? [Buffer.concat(pending)] : pending) {
+      res.write(piece);
+      this.#spent.add(piece);
+    }
+    socket?.uncork();
+    if (socket !== null) this.#spent.free(res);
   }
 
   /** The body will not come to its end. As long as nothing of the answer has left, it becomes another one. */

@@ -112,7 +112,10 @@ export const Out = {
 
 /** What `Guest.stream` tells. */
 export const StreamEvent = {
-  /** The bytes received are the next piece of a call's body; it has ended; it broke off, for the reason in the text. */
+  /**
+   * So many bytes of the window, or with 0 those received, are the next piece of a call's body; it has ended; it broke
+   * off, for the reason in the text.
+   */
   data: 1,
   end: 2,
   break: 3,

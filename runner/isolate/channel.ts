@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { giveBack, SpentBuffers } from '../../core/spent-buffers.ts';
 
 /**
  * The channel between a runner and a worker's process: frames over one duplex socket (fd 3 of the child).
@@ -66,6 +67,8 @@ function isControl(kind: number): boolean {
   return kind === FrameKind.cancel || kind === FrameKind.ping || kind === FrameKind.pong || kind === FrameKind.close;
 }
 
+/** What a long frame may begin with that is written together with its header: the id of a call. */
+const ID_BYTES = 16;
 /** Up to here the frames of a turn are joined into one buffer: one write of 16 KiB is cheaper than a vector of small ones. */
 const JOIN_BYTES = 16 * 1024;
 
@@ -78,7 +81,10 @@ const TURN_FRAMES = 32;
 const CHUNK_BYTES = 64 * 1024;
 
 export interface ChannelEvents {
-  /** A whole frame. The payload is the receiver's; it may be a part of a larger buffer. Must not throw. */
+  /**
+   * A whole frame. The payload is the receiver's; it may be a part of a larger buffer. That of `streamData` over a channel
+   * that reads into lent memory is there until this returns. Must not throw.
+   */
   onFrame(kind: number, payload: Buffer): void;
   /** The channel is gone, once: ended by the other side, failed, or `problem` in what it sent. */
   onEnd(problem: string | undefined): void;
@@ -96,20 +102,36 @@ export class Channel {
   #data: Buffer[] = [];
   #pendingBytes = 0;
   #scheduled = false;
-  /** Pieces of a frame that has not arrived whole, and the bytes it takes to go on. */
+  /** Pieces of bodies that are not written yet, and those that are. */
   #pieces: Buffer[] = [];
-  #have = 0;
-  #need = FRAME_HEADER_BYTES;
-  /** This turn has taken in enough; the socket is paused until the next. */
+  readonly #spent = new SpentBuffers();
+  /** A header that is cut in two, and how much of it has come. */
+  readonly #header = Buffer.alloc(FRAME_HEADER_BYTES);
+  #headerBytes = 0;
+  /** A payload that has memory of its own, and how much of it has come. */
+  #payload: Buffer | undefined;
+  #payloadKind = 0;
+  #payloadBytes = 0;
+  /** Frames delivered since the last read that took all there was. */
+  #frames = 0;
+  /** What was read and waits for the next turn: this one has taken in enough, and the socket is paused. */
+  #kept: Buffer[] = [];
   #isHeld = false;
+  /** A receiver has a part of what was read last. */
+  #isPassedOn = false;
+  readonly #isLent: boolean;
   #ended = false;
 
-  /** @param maxFrameBytes longest payload accepted from the other side; a longer one ends the channel */
-  constructor(socket: Duplex, maxFrameBytes: number, events: ChannelEvents) {
+  /**
+   * @param maxFrameBytes longest payload accepted from the other side; a longer one ends the channel
+   * @param memory `lent`: what `receive` is given is read into the same memory again and again
+   */
+  constructor(socket: Duplex, maxFrameBytes: number, events: ChannelEvents, memory: 'own' | 'lent' = 'own') {
     this.#socket = socket;
     this.#maxFrameBytes = maxFrameBytes;
     this.#events = events;
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    this.#isLent = memory === 'lent';
+    socket.on('data', (chunk: Buffer) => this.receive(chunk));
     socket.on('drain', () => this.#flush());
     socket.on('end', () => this.#close());
     socket.on('close', () => this.#close());
@@ -122,23 +144,30 @@ export class Channel {
     return this.#pendingBytes + this.#socket.writableLength;
   }
 
-  /** Sends a frame made of the parts, in this turn of the event loop. The parts must not change afterwards. */
+  /**
+   * Sends a frame made of the parts, in this turn of the event loop. The parts must not change afterwards; the piece that
+   * `streamData` ends with is nobody's any more: its memory is given back when it has left.
+   */
   send(kind: number, ...parts: Buffer[]): void {
     if (this.#ended) return;
     let bytes = 0;
     for (const part of parts) bytes += part.length;
     // A short frame is put together at once: alone in its turn, as most are, it is written as it is.
     const isShort = bytes <= JOIN_BYTES;
-    const header = Buffer.allocUnsafe(isShort ? FRAME_HEADER_BYTES + bytes : FRAME_HEADER_BYTES);
+    const first = parts.length > 1 ? (parts[0]?.length ?? 0) : 0;
+    const joinedBytes = isShort ? bytes : first <= ID_BYTES ? first : 0;
+    const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES + joinedBytes);
     header.writeUInt32BE(bytes, 0);
     header[4] = kind;
     const queue = isControl(kind) ? this.#control : this.#data;
     queue.push(header);
     let at = FRAME_HEADER_BYTES;
     for (const part of parts) {
-      if (isShort) at += part.copy(header, at);
-      else queue.push(part);
+      if (at < header.length) at += part.copy(header, at);
+      else if (part.length > 0) queue.push(part);
     }
+    const last = parts.at(-1);
+    if (kind === FrameKind.streamData && !isShort && last !== undefined) this.#pieces.push(last);
     this.#pendingBytes += bytes + FRAME_HEADER_BYTES;
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -162,20 +191,25 @@ export class Channel {
     this.#control = [];
     this.#data = [];
     this.#pieces = [];
-    this.#have = 0;
+    this.#kept = [];
+    this.#payload = undefined;
     this.#pendingBytes = 0;
     this.#socket.destroy();
   }
 
   #flush(): void {
     this.#scheduled = false;
-    if (this.#ended || this.#pendingBytes === 0) return;
+    if (this.#ended) return;
     this.#write(this.#control);
     this.#control = [];
     // Data waits here and not in the socket's own queue, so that control frames can overtake it.
-    if (this.#socket.writableNeedDrain) return;
-    this.#write(this.#data);
-    this.#data = [];
+    if (!this.#socket.writableNeedDrain) {
+      this.#write(this.#data);
+      this.#data = [];
+      for (const piece of this.#pieces) this.#spent.add(piece);
+      this.#pieces = [];
+    }
+    this.#spent.free(this.#socket);
   }
 
   #write(parts: Buffer[]): void {
@@ -197,33 +231,77 @@ export class Channel {
     this.#socket.uncork();
   }
 
-  #receive(chunk: Buffer): void {
+  /** Takes what was read: for whoever reads into lent memory. */
+  receive(chunk: Buffer): void {
     if (this.#ended) return;
-    if (this.#have === 0 && !this.#isHeld) return this.#deliver(chunk, chunk.length);
-    this.#pieces.push(chunk);
-    this.#have += chunk.length;
-    if (this.#have < this.#need || this.#isHeld) return;
-    const over = this.#have - this.#need;
-    if (this.#need === FRAME_HEADER_BYTES || over >= chunk.length) return this.#deliver(this.#takeKept(), chunk.length);
-    // What came behind a frame that was cut in two is not copied with it: of frames as long as a read each is cut.
-    const frame = Buffer.concat(this.#pieces, this.#need);
-    this.#pieces = [];
-    this.#have = 0;
-    this.#parse(frame, 1);
-    if (!this.#ended) this.#deliver(chunk.subarray(chunk.length - over), chunk.length);
+    if (this.#isHeld) this.#kept.push(chunk);
+    else this.#deliver(chunk);
   }
 
-  /** Delivers what a turn may, of bytes that begin with a frame; the last `readBytes` of them were read just now. */
-  #deliver(buffer: Buffer, readBytes: number): void {
-    const at = this.#parse(buffer, TURN_FRAMES);
-    if (this.#ended) return;
-    this.#keep(buffer, at);
-    const isMore = this.#have >= this.#need || (at > 0 && readBytes >= CHUNK_BYTES);
-    if (isMore) this.#hold();
-    else if (this.#isHeld) this.#release();
+  /** Delivers what a turn may. */
+  #deliver(chunk: Buffer): void {
+    this.#isPassedOn = false;
+    for (let at = 0; at < chunk.length;) {
+      if (this.#frames >= TURN_FRAMES) return this.#hold(chunk.subarray(at));
+      if (this.#payload !== undefined) at = this.#fill(this.#payload, chunk, at);
+      else if (this.#headerBytes > 0 || chunk.length - at < FRAME_HEADER_BYTES) at = this.#fillHeader(chunk, at);
+      else at = this.#begin(chunk, at, chunk, at + FRAME_HEADER_BYTES);
+      if (this.#ended) return;
+    }
+    if (chunk.length < CHUNK_BYTES) this.#frames = 0;
+    if (!this.#isLent && !this.#isPassedOn) giveBack(chunk);
   }
 
-  #hold(): void {
+  /** Begins with the frame behind a header; returns how far it has come. */
+  #begin(header: Buffer, headerAt: number, chunk: Buffer, at: number): number {
+    const bytes = header.readUInt32BE(headerAt);
+    const kind = header[headerAt + 4] ?? 0;
+    if (bytes > this.#maxFrameBytes) {
+      this.#end(`frame of ${bytes} bytes is longer than ${this.#maxFrameBytes}`);
+      return chunk.length;
+    }
+    const end = at + bytes;
+    const isBody = kind === FrameKind.streamData;
+    // A long piece of a body goes to memory of its own: that can be given back when the piece has gone its way.
+    const isApart = isBody && !this.#isLent && bytes > JOIN_BYTES;
+    if (end <= chunk.length && !isApart) {
+      const payload = chunk.subarray(at, end);
+      this.#isPassedOn = true;
+      this.#pass(kind, this.#isLent && !isBody ? Buffer.from(payload) : payload);
+      return end;
+    }
+    this.#payload = Buffer.allocUnsafe(bytes);
+    this.#payloadKind = kind;
+    this.#payloadBytes = 0;
+    return this.#fill(this.#payload, chunk, at);
+  }
+
+  #fill(payload: Buffer, chunk: Buffer, at: number): number {
+    const copied = chunk.copy(payload, this.#payloadBytes, at);
+    this.#payloadBytes += copied;
+    if (this.#payloadBytes === payload.length) {
+      this.#payload = undefined;
+      this.#pass(this.#payloadKind, payload);
+      if (this.#isLent && this.#payloadKind === FrameKind.streamData) giveBack(payload);
+    }
+    return at + copied;
+  }
+
+  #fillHeader(chunk: Buffer, at: number): number {
+    const copied = chunk.copy(this.#header, this.#headerBytes, at);
+    this.#headerBytes += copied;
+    if (this.#headerBytes < FRAME_HEADER_BYTES) return at + copied;
+    this.#headerBytes = 0;
+    return this.#begin(this.#header, 0, chunk, at + copied);
+  }
+
+  #pass(kind: number, payload: Buffer): void {
+    this.#frames++;
+    this.#events.onFrame(kind, payload);
+  }
+
+  #hold(rest: Buffer): void {
+    this.#kept.push(rest);
     if (!this.#isHeld) this.#socket.pause();
     this.#isHeld = true;
     setImmediate(() => this.#goOn());
@@ -231,54 +309,21 @@ export class Channel {
 
   #goOn(): void {
     if (this.#ended) return;
-    if (this.#have >= this.#need) this.#deliver(this.#takeKept(), 0);
-    else this.#release();
+    this.#deliverKept();
+    if (!this.#isHeld && !this.#ended) this.#socket.resume();
   }
 
-  #release(): void {
+  #deliverKept(): void {
+    const kept = this.#kept;
+    this.#kept = [];
     this.#isHeld = false;
-    this.#socket.resume();
-  }
-
-  /** Delivers up to `limit` whole frames of `buffer`; returns where the first one that is left starts. */
-  #parse(buffer: Buffer, limit: number): number {
-    let at = 0;
-    this.#need = FRAME_HEADER_BYTES;
-    for (let left = limit; left > 0 && buffer.length - at >= FRAME_HEADER_BYTES; left--) {
-      const bytes = buffer.readUInt32BE(at);
-      if (bytes > this.#maxFrameBytes) {
-        this.#end(`frame of ${bytes} bytes is longer than ${this.#maxFrameBytes}`);
-        return buffer.length;
-      }
-      const end = at + FRAME_HEADER_BYTES + bytes;
-      if (end > buffer.length) {
-        this.#need = FRAME_HEADER_BYTES + bytes;
-        break;
-      }
-      this.#events.onFrame(buffer[at + 4] ?? 0, buffer.subarray(at + FRAME_HEADER_BYTES, end));
-      if (this.#ended) return buffer.length;
-      at = end;
-    }
-    return at;
-  }
-
-  #keep(buffer: Buffer, from: number): void {
-    if (from === buffer.length) return;
-    this.#pieces = [buffer.subarray(from)];
-    this.#have = buffer.length - from;
-  }
-
-  #takeKept(): Buffer {
-    const [first = EMPTY] = this.#pieces;
-    const kept = this.#pieces.length === 1 ? first : Buffer.concat(this.#pieces, this.#have);
-    this.#pieces = [];
-    this.#have = 0;
-    return kept;
+    this.#frames = 0;
+    for (const chunk of kept) this.receive(chunk);
   }
 
   /** The socket is gone: what had been read of it before, replies among it, is delivered first. */
   #close(): void {
-    if (this.#isHeld && !this.#ended) this.#parse(this.#takeKept(), Infinity);
+    while (this.#isHeld && !this.#ended) this.#deliverKept();
     this.#end(undefined);
   }
 
@@ -288,5 +333,3 @@ export class Channel {
     this.#events.onEnd(problem);
   }
 }
-
-const EMPTY = Buffer.alloc(0);

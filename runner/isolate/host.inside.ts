@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { Channel, FrameKind } from './channel.ts';
+import { FrameKind } from './channel.ts';
 import { BundleHost } from './host/bundle-host.ts';
+import { openChannel } from './host/fd-channel.ts';
 import { lockProcess } from './host/lock.ts';
 import { createBootstrap } from './host/realm.ts';
 import { rehearse } from './host/rehearsal.ts';
@@ -21,7 +21,7 @@ const inside = __dirname;
 // nothing. The error may be the guest's and is never touched.
 process.on('uncaughtException', () => process.exit(1));
 
-const channel = new Channel(new Socket({ fd: 3, readable: true, writable: true }), MAX_FRAME_BYTES, {
+const channel = openChannel(MAX_FRAME_BYTES, {
   onFrame,
   // The runner is gone, or speaks nonsense: there is nothing left to work for.
   onEnd: () => process.exit(0),

@@ -134,7 +134,7 @@ export interface Worker extends Closable {
    * The buffer must not change afterwards.
    */
   send(tag: number, envelope: Buffer, clockOffsetMs: number): void;
-  /** A part of the body of a call that came with `CallFlag.direct`, or credit for that of an answer. Unknown calls are ignored. */
+  /** A part of the body of a call that came with `CallFlag.direct`, or credit for that of an answer. Unknown calls are ignored. The data is the worker's. */
   stream(kind: number, callId: Buffer, data?: Buffer): void;
   /** Aborts `context.signal` of these calls (16-byte ids, back to back); unknown ids are ignored. The calls still answer. */
   cancel(ids: Buffer): void;

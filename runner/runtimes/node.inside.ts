@@ -1,13 +1,13 @@
 import { registerHooks } from 'node:module';
-import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Script } from 'node:vm';
-import { Channel, FrameKind } from '../isolate/channel.ts';
+import { FrameKind } from '../isolate/channel.ts';
 import { guest } from '../isolate/guest.inside.ts';
 import { reportUncaught } from '../isolate/guest/log.ts';
 import { watchPuts } from '../isolate/guest/outbox.ts';
 import { BundleHost } from '../isolate/host/bundle-host.ts';
+import { openChannel } from '../isolate/host/fd-channel.ts';
 import { loadModule } from './node-inside/compile.ts';
 import { setFolder } from './node-inside/stack.ts';
 
@@ -27,7 +27,7 @@ const [folder = '', entry = ''] = process.argv.slice(2);
 // A bundle that looks finds an ordinary command line.
 process.argv.splice(1, Infinity, join(folder, entry));
 
-const channel = new Channel(new Socket({ fd: 3, readable: true, writable: true }), MAX_FRAME_BYTES, {
+const channel = openChannel(MAX_FRAME_BYTES, {
   onFrame,
   // The runner is gone, or speaks nonsense: there is nothing left to work for.
   onEnd: () => process.exit(0),

@@ -74,6 +74,21 @@ describe('the direct path', () => {
     assert.ok(Buffer.from(await response.arrayBuffer()).equals(body));
   });
 
+  it('keeps bodies apart that pass at the same time, slowly or not to their end', async () => {
+    const one = async (seed: number): Promise<void> => {
+      const body = Buffer.alloc(BYTES + seed * 10_007, pattern(65_000 + seed));
+      const response = await post('/pass', body);
+      const pieces: Uint8Array[] = [];
+      for await (const piece of response.body ?? assert.fail()) {
+        pieces.push(piece.slice());
+        if (seed % 3 === 1) await new Promise(setImmediate);
+        if (seed % 3 === 2 && pieces.length === 10) return;
+      }
+      assert.ok(Buffer.concat(pieces).equals(body), `body ${seed}`);
+    };
+    for (let round = 0; round < 2; round++) await Promise.all(Array.from({ length: 12 }, (_, seed) => one(seed)));
+  });
+
   it('answers while the body is still on its way', async () => {
     const upload = request(`${url}/pass`, { method: 'POST', headers: { 'content-type': 'text/plain' } });
     upload.write('first');

@@ -1,7 +1,6 @@
 import { Out, STREAM_STEP_BYTES } from '../bridge.ts';
 import { DOMException } from './dom-exception.ts';
 import { putNote } from './outbox.ts';
-import { received } from './shared.ts';
 
 /** Bodies of calls that come in pieces, as their funcs read them. */
 
@@ -92,10 +91,9 @@ export class Incoming implements AsyncIterableIterator<Uint8Array> {
 
 const NOTHING = new Uint8Array(0);
 
-/** The bytes just received are the next piece. */
-export function pushPiece(id: number): void {
-  const bytes = received();
-  if (bytes !== undefined && bytes.length > 0) open.get(id)?.push(bytes);
+/** The next piece, which is its reader's to change and to keep. */
+export function pushPiece(id: number, bytes: Uint8Array | undefined): void {
+  if (bytes !== undefined) open.get(id)?.push(bytes);
 }
 
 export function endBody(id: number): void {

@@ -4,7 +4,7 @@ import { FrameKind } from '../channel.ts';
 import type { SendFrame } from './bundle-host.ts';
 import { JoinedPieces } from './joined-pieces.ts';
 import type { Realm } from './realm.ts';
-import { readBytes, writeBytes } from './window.ts';
+import { readBytes, streamBytes } from './window.ts';
 
 export interface StreamsOptions {
   readonly send: SendFrame;
@@ -197,7 +197,8 @@ export class Streams {
     if (kind === FrameKind.streamEnd) {
       return collector.onWhole(pieces.length === 1 ? (pieces[0] ?? EMPTY) : Buffer.concat(pieces));
     }
-    pieces.push(data);
+    // It is only lent.
+    pieces.push(Buffer.from(data));
     collected.unacknowledged += data.length;
     if (collected.unacknowledged < STREAM_STEP_BYTES) return;
     this.#options.send(FrameKind.streamCredit, idOf(key), u32(collected.unacknowledged));
@@ -205,7 +206,7 @@ export class Streams {
   }
 
   #pass({ realm, number }: Guested, kind: number, data: Buffer): void {
-    if (kind === FrameKind.streamData) return this.#tell(realm, StreamEvent.data, number, 0, '', data);
+    if (kind === FrameKind.streamData) return this.#hand(realm, number, data);
     if (kind === FrameKind.streamEnd) this.#tell(realm, StreamEvent.end, number);
     else this.#tell(realm, StreamEvent.break, number, 0, data.toString());
     this.#forget(realm, `in ${number}`);
@@ -235,10 +236,18 @@ export class Streams {
     }, CLEAN_UP_MS);
   }
 
-  #tell(realm: Realm, event: number, number: number, bytes = 0, text = '', data?: Buffer): void {
+  #hand(realm: Realm, number: number, data: Buffer): void {
     this.#options.onWork(realm);
     try {
-      if (data !== undefined) writeBytes(realm, data);
+      streamBytes(realm, number, data);
+    } catch {
+      // A guest's value, never looked at.
+    }
+  }
+
+  #tell(realm: Realm, event: number, number: number, bytes = 0, text = ''): void {
+    this.#options.onWork(realm);
+    try {
       realm.guest.stream(event, number, bytes, text);
     } catch {
       // A guest's value, never looked at.

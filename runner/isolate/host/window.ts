@@ -1,4 +1,4 @@
-import { Cell, WINDOW_BYTES } from '../bridge.ts';
+import { Cell, StreamEvent, WINDOW_BYTES } from '../bridge.ts';
 import type { Realm } from './realm.ts';
 
 /** Bytes across the bridge, a window at a time. */
@@ -11,6 +11,15 @@ export function writeBytes(realm: Realm, bytes: Buffer): void {
     const length = bytes.copy(window, 0, at, at + WINDOW_BYTES);
     guest.receive(at, length);
   }
+}
+
+/** Gives the guest bytes as the next piece of a body: one that the window takes whole crosses at once. */
+export function streamBytes(realm: Realm, number: number, bytes: Buffer): void {
+  const { guest, window } = realm;
+  if (bytes.length > WINDOW_BYTES) {
+    writeBytes(realm, bytes);
+    guest.stream(StreamEvent.data, number, 0, '');
+  } else if (bytes.length > 0) guest.stream(StreamEvent.data, number, bytes.copy(window), '');
 }
 
 /** The bytes of what the guest has just handed out, if it has any. */

@@ -188,4 +188,51 @@ describe('runner/isolate/channel', () => {
     assert.equal(frames.length, 100);
     assert.deepEqual(ends, [undefined]);
   });
+
+  it('brings long pieces of bodies byte for byte, though their memory is given back when they have left', async () => {
+    const { near, far, close } = await connectPair();
+    const received: Buffer[] = [];
+    const receiver = new Channel(far, 200_000, {
+      onFrame: (_kind, payload) => received.push(payload),
+      onEnd: () => undefined,
+    });
+    const channel = new Channel(near, 10, { onFrame: () => undefined, onEnd: () => undefined });
+    const id = Buffer.from('0123456789abcdef');
+    const sent: Buffer[] = [];
+    const expected: Buffer[] = [];
+    // More than the buffers of both ends take, so that some of it waits.
+    for (let count = 0; count < 200; count++) {
+      const piece = Buffer.alloc(100 + ((count * 7_919) % 100_000), count);
+      expected.push(Buffer.concat([id, piece]));
+      sent.push(piece);
+      channel.send(FrameKind.streamData, id, piece);
+    }
+    await until('all arrived', () => received.length === sent.length);
+    assert.ok(received.every((payload, at) => expected[at]?.equals(payload)));
+    await until('all long ones are gone', () => sent.every(({ length }) => length < 20_000));
+    receiver.destroy();
+    close();
+  });
+
+  it('gives a receiver memory of its own of all that is read into lent memory, but for bodies', () => {
+    const payloads = new Map<number, Buffer>();
+    const channel = new Channel(
+      new Socket(),
+      1000,
+      { onFrame: (kind, payload) => payloads.set(kind, payload), onEnd: () => undefined },
+      'lent',
+    );
+    const memory = Buffer.concat([
+      frame(FrameKind.calls, Buffer.from('calls')),
+      frame(FrameKind.streamData, Buffer.from('data')),
+      frame(FrameKind.opResult, Buffer.from('result')).subarray(0, 8),
+    ]);
+    channel.receive(memory);
+    memory.fill(0);
+    channel.receive(Buffer.from('ult'));
+    assert.equal(String(payloads.get(FrameKind.calls)), 'calls');
+    assert.deepEqual(payloads.get(FrameKind.streamData), Buffer.alloc(4));
+    assert.equal(String(payloads.get(FrameKind.opResult)), 'result');
+    channel.destroy();
+  });
 });

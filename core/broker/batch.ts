@@ -88,6 +88,9 @@ export class RpcCall implements CallRecord, WheelEntry {
 
 const NOBODY: RpcCaller = { onReply: () => {}, onFailure: () => {} };
 
+/** Turns of the event loop a lane may go on growing for. */
+const MAX_TURNS = 8;
+
 /** Calls for one queue and one timeout class that will leave in one message. */
 export class Lane {
   readonly target: RpcTarget;
@@ -97,6 +100,9 @@ export class Lane {
   unconfirmed = 0;
   #calls: RpcCall[] = [];
   #bytes = HEADER_BYTES;
+  /** Turns it was looked at in, and how many calls it held the last time. */
+  #turns = 0;
+  #seen = 0;
 
   constructor(target: RpcTarget) {
     this.target = target;
@@ -115,11 +121,21 @@ export class Lane {
     this.#bytes += call.bytes;
   }
 
+  /** At the end of a turn: whether calls came in it, so that more may come in the next one. */
+  isGrowing(): boolean {
+    const calls = this.#calls.length;
+    if (calls === this.#seen || ++this.#turns > MAX_TURNS) return false;
+    this.#seen = calls;
+    return true;
+  }
+
   /** Takes what was gathered, without those settled meanwhile, and leaves the lane empty. */
   take(): RpcCall[] {
     const calls = this.#calls;
     this.#calls = [];
     this.#bytes = HEADER_BYTES;
+    this.#turns = 0;
+    this.#seen = 0;
     return calls.every(isUnsettled) ? calls : calls.filter(isUnsettled);
   }
 }

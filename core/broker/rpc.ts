@@ -37,9 +37,10 @@ export interface RpcCounts {
 }
 
 /**
- * Request and reply over the broker (protocol §1). Calls for one queue made in the same turn of the event loop leave
- * in one message, as do those made until the broker has confirmed the message before, or fill one: the busier the
- * broker, the fewer and fuller its messages. Nothing else waits. The waiter is registered before its call is published.
+ * Request and reply over the broker (protocol §1). Calls for one queue leave in one message when they are made in one
+ * turn of the event loop, in turns that follow one another, or before the broker has confirmed the message before: the
+ * busier this process and the broker, the fewer and fuller the messages. No timer makes a call wait, and a full message
+ * leaves at once. The waiter is registered before its call is published.
  */
 export class Rpc implements Closable {
   readonly counts: RpcCounts = { lateReplies: 0, reruns: 0, batches: 0, calls: 0 };
@@ -51,7 +52,7 @@ export class Rpc implements Closable {
   readonly #wheel = new TimerWheel();
   readonly #waiting = new Map<number, RpcCall>();
   #inFlightBytes = 0;
-  readonly #due: Lane[] = [];
+  #due: Lane[] = [];
   readonly #cancels: Cancels;
   #flushDue = false;
   #closing: Promise<void> | undefined;
@@ -151,12 +152,20 @@ export class Rpc implements Closable {
     else setImmediate(this.#onFlush);
   }
 
+  /** A lane that is still growing has another turn. */
   #flush(): void {
     this.#flushDue = false;
-    for (let lane = this.#due.pop(); lane !== undefined; lane = this.#due.pop()) {
+    const due = this.#due;
+    this.#due = [];
+    for (const lane of due) {
+      if (this.#waiting.size > 1 && lane.isGrowing()) {
+        this.#due.push(lane);
+        continue;
+      }
       lane.isDue = false;
       this.#publish(lane);
     }
+    if (this.#due.length > 0) this.#flushSoon();
     this.#cancels.publish();
   }
 

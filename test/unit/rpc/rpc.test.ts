@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { RpcTarget, type RpcFailure } from '../../../core/broker/batch.ts';
 import type { Broker } from '../../../core/broker/broker.ts';
@@ -119,6 +120,25 @@ describe('core/broker/rpc', () => {
       await Promise.all(started.map(outcomeOf));
       assert.equal(responder.calls.length, 20);
       assert.equal(responder.batches, 10 + 3);
+    });
+
+    it('gathers calls as long as every turn brings more, a bounded number of turns', async () => {
+      await openWithResponder();
+      const target = new RpcTarget(QUEUE.name, 25);
+      const few = [start(target)];
+      for (let turn = 0; turn < 3; turn++) {
+        few.push(start(target));
+        await setImmediate();
+      }
+      await Promise.all(few.map(outcomeOf));
+      assert.equal(responder.batches, 1);
+      const many = [start(target)];
+      for (let turn = 0; turn < 20; turn++) {
+        many.push(start(target));
+        await setImmediate();
+      }
+      await Promise.all(many.map(outcomeOf));
+      assert.ok(responder.batches > 2);
     });
 
     it('gathers calls until the broker has confirmed the message before, unless they fill one', async () => {

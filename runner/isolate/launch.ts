@@ -65,6 +65,8 @@ export interface HostProgram {
   readonly reads?: readonly string[];
   /** What `--permission` allows it beside reading. */
   readonly allow?: 'worker' | 'addons';
+  /** More of Node's arguments. */
+  readonly flags?: readonly string[];
   /** What `process.argv` holds from index 2 on. */
   readonly args?: readonly string[];
   /** A command that walls in the one appended to it; default: what `walls` has. */
@@ -75,7 +77,7 @@ const PROCESS_HOST: HostProgram = { name: 'host.cjs' };
 
 /** `--permission` denies files, processes, workers, addons, inspector and (from Node 26) the network. */
 function nodeArguments(insideDir: string, memoryMb: number, host: HostProgram): string[] {
-  const { name: main, reads = [], allow, args = [] } = host;
+  const { name: main, reads = [], allow, flags = [], args = [] } = host;
   return [
     '--permission',
     ...[main, ...GUEST_FILES].map((name) => `--allow-fs-read=${join(insideDir, name)}`),
@@ -91,6 +93,7 @@ function nodeArguments(insideDir: string, memoryMb: number, host: HostProgram): 
     `--max-old-space-size=${memoryMb}`,
     // One helper thread for the collector: a worker is one of many on its machine.
     '--v8-pool-size=1',
+    ...flags,
     join(insideDir, main),
     ...args,
   ];

@@ -17,6 +17,12 @@ export const ThreadFrame = {
   ended: 6,
 } as const;
 
+/**
+ * Most memory of a thread's heap for young objects, in MB, beside its bundle's. V8's own bound is 96: too much to grant
+ * to each of many threads, and too much to move into a heap of 64 [V8 ends the process when it does not fit].
+ */
+export const YOUNG_MB = 24;
+
 /** Longest piece of a thread's stream in one frame. */
 export const PIECE_BYTES = 256 * 1024;
 

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
 import { Channel } from './channel.ts';
-import { PIECE_BYTES, ThreadFrame, threadHead } from './thread-frames.ts';
+import { PIECE_BYTES, ThreadFrame, threadHead, YOUNG_MB } from './thread-frames.ts';
 
 /**
  * The child that workers of `thread` share: it runs no guest itself, starts and ends threads as its runner says, and
@@ -77,7 +77,7 @@ function poolOf(memoryMb: number): Piscina {
     recordTiming: false,
     execArgv: threadArgv,
     env: {},
-    resourceLimits: { maxOldGenerationSizeMb: memoryMb },
+    resourceLimits: { maxOldGenerationSizeMb: memoryMb, maxYoungGenerationSizeMb: YOUNG_MB },
   });
   // A thread that dies without a task: there is nobody to tell.
   pool.on('error', () => undefined);

@@ -1,9 +1,10 @@
 // Runs the contract and integration suites against every pair of servers that is supported: the machine's own
 // RabbitMQ and Redis, and Debian 13's, brought by debootstrap into .cache/trixie (380 MB, once) and run by chroot.
 // The mirror is the one this machine's own apt uses. Needs root, on a Debian-like machine.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { runSuites } from './suites.mjs';
 
 const root = join(import.meta.dirname, '..');
 const trixie = join(root, '.cache', 'trixie');
@@ -28,12 +29,13 @@ async function main() {
   const rows = [];
   for (const folder of [undefined, trixie]) {
     const versions = packages.map((name) => `${name.replace('-server', '')} ${versionOf(name, folder)}`).join(', ');
-    for (const suite of suites) {
-      say(`\n== ${versions}: ${suite}`);
-      rows.push({ versions, suite, ...(await runSuite(suite, folder)) });
+    say(`\n==== ${versions}`);
+    for (const [suite, outcome] of await runSuites(suites, environment(folder))) {
+      rows.push({ versions, suite, ok: outcome.failed === 0 && outcome.passed > 0, ...outcome });
     }
   }
   printTable(rows);
+  for (const { versions, failures } of rows) for (const failure of failures) say(`\n${versions}: ${failure}`);
   return rows.every((row) => row.ok) ? 0 : 1;
 }
 
@@ -95,29 +97,12 @@ function versionOf(name, folder = '/') {
   return /^(?:\d+:)?([\d.]+)/.exec(String(stdout))?.[1] ?? 'of unknown version';
 }
 
-/** One mocha process; servers are started by the tests, in the given root folder, each in a mount namespace with its own /proc. */
-function runSuite(suite, folder) {
-  const mocha = join(root, 'node_modules', 'mocha', 'bin', 'mocha.js');
+/** Servers are started by the tests, in the given root folder, each in a mount namespace with its own /proc. */
+function environment(folder) {
   const inRoot = folder === undefined ? {} : { FUNCATRON_TEST_RABBIT_ROOT: folder, FUNCATRON_TEST_REDIS_ROOT: folder };
   const { FUNCATRON_TEST_AMQP_URL: _amqp, FUNCATRON_TEST_REDIS_URL: _redis, ...inherited } = process.env;
-  const child = spawn(process.execPath, [mocha, '--no-color', `test/${suite}/**/*.test.ts`], {
-    cwd: root,
-    // CI: a suite without its server fails instead of being skipped.
-    env: { ...inherited, ...inRoot, CI: 'true' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let text = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk) => {
-    process.stdout.write(chunk);
-    text = (text + chunk).slice(-200_000);
-  });
-  return new Promise((resolve) => {
-    child.on('close', (code) => {
-      const count = (word) => Number([...text.matchAll(new RegExp(`^\\s+(\\d+) ${word}\\b`, 'gm'))].at(-1)?.[1] ?? 0);
-      const [passed, failed, skipped] = [count('passing'), count('failing'), count('pending')];
-      resolve({ passed, failed, skipped, ok: code === 0 && passed > 0 });
-    });
-  });
+  // CI: a suite without its server fails instead of being skipped.
+  return { ...inherited, ...inRoot, CI: 'true' };
 }
 
 function printTable(rows) {

@@ -1,5 +1,5 @@
 // Runs the test suites and closes with one line of totals, and after it the failures again: whoever sees only the end
-// of a long log sees them all. `npm test -- unit direct-cluster` runs only the suites and files whose names are given.
+// of a long log sees them all. `npm test -- unit cluster` runs only the suites and the files of that name.
 import { runSuites, sum } from './suites.mjs';
 
 const outcomes = await runSuites(process.argv.slice(2), process.env);

@@ -30,7 +30,7 @@ export class Revision implements Admitted {
     this.basePath = record.api.basePath;
     this.target = new RpcTarget(state.queue, state.batchMax);
     this.operations = record.api.operations.map((spec, index) => new Operation(this, index, spec));
-    this.#packed = deflateRawSync(JSON.stringify(record), { level: 1 });
+    this.#packed = ofItsOwn(deflateRawSync(JSON.stringify(record), { level: 1 }));
   }
 
   /**
@@ -80,4 +80,11 @@ function specOf(operation: ApiOperation): OperationSpec {
     ...(direct === undefined ? {} : { direct }),
     ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
   };
+}
+
+/** A copy in memory of its own: zlib's result is a part of 16 KB, and a pool would be kept whole for it. */
+function ofItsOwn(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
 }

@@ -19,9 +19,12 @@ const SUITES = {
   e2e: { together: ['bundles/*/test/**/*.test.ts'], apart: 'test/e2e/**/*.test.ts' },
 };
 
-/** These begin first, so that none of them runs alone at the end. */
-const LONGEST = ['unit', 'escapes', 'escapes-node24', 'bombs', 'amqp-faults', 'bombs-thread', 'direct-cluster'];
-const SIDE_BY_SIDE = availableParallelism() + 1;
+/** These compute all their time: one beside the other they would only be slower, and late for their deadlines. */
+const COMPUTING = `escapes escapes-node24 bombs bombs-thread bombs-strict
+  isolate-process isolate-strict isolate-thread isolate-node`.split(/\s+/);
+/** These wait longest and begin first, so that none of them runs alone at the end. */
+const LONGEST = ['unit', 'direct-cluster', 'cluster', 'amqp-faults'];
+const CORES = availableParallelism();
 /** A process that has not ended by then hangs, or has left something open: mocha runs without `--exit`. */
 const LIMIT_MS = 10 * 60_000;
 /** Lines shown of one failure. */
@@ -41,17 +44,23 @@ const FAILURE_LINES = 30;
 export async function runSuites(names, env) {
   const parts = Object.keys(SUITES)
     .flatMap(partsOf)
-    .filter(({ suite, name }) => names.length === 0 || names.includes(suite) || names.includes(name))
-    .toSorted((a, b) => rankOf(a) - rankOf(b));
+    .filter(({ suite, name }) => names.length === 0 || names.includes(suite) || names.includes(name));
+  const computing = inOrder(parts, COMPUTING).filter(({ name }) => COMPUTING.includes(name));
+  const waiting = inOrder(parts, LONGEST).filter(({ name }) => !COMPUTING.includes(name));
   /** @type {Map<string, Outcome>} */
   const outcomes = new Map();
-  async function runParts() {
-    for (let part = parts.shift(); part !== undefined; part = parts.shift()) {
+  /** @param {...Part[]} queues the first that is not empty comes first */
+  async function run(...queues) {
+    for (;;) {
+      const part = queues.find(({ length }) => length > 0)?.shift();
+      if (part === undefined) return;
       const outcome = await runPart(part, env);
       outcomes.set(part.suite, sum([outcomes.get(part.suite) ?? sum([]), outcome]));
     }
   }
-  await Promise.all(Array.from({ length: SIDE_BY_SIDE }, runParts));
+  const computingLanes = Array.from({ length: Math.max(1, CORES - 1) }, () => run(computing, waiting));
+  const waitingLanes = Array.from({ length: CORES }, () => run(waiting));
+  await Promise.all([...computingLanes, ...waitingLanes]);
   return outcomes;
 }
 
@@ -81,10 +90,11 @@ function filesOf(patterns) {
   return globSync([...patterns], { cwd: root }).toSorted((a, b) => a.localeCompare(b));
 }
 
-/** @param {Part} part */
-function rankOf({ name }) {
-  const at = LONGEST.indexOf(name);
-  return at < 0 ? LONGEST.length : at;
+/** Those named first, in that order. @param {readonly Part[]} parts @param {readonly string[]} first */
+function inOrder(parts, first) {
+  /** @param {Part} part */
+  const rankOf = ({ name }) => (first.includes(name) ? first.indexOf(name) : first.length);
+  return parts.toSorted((a, b) => rankOf(a) - rankOf(b));
 }
 
 /** @param {Part} part @param {NodeJS.ProcessEnv} env @returns {Promise<Outcome>} */

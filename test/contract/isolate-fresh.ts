@@ -163,12 +163,12 @@ export function describeFresh(workers: WorkerStarter): void {
     });
 
     it('lets go of the memory of realms, one worker after the other', async () => {
-      for (let nth = 0; nth < 4; nth++) {
+      for (let nth = 0; nth < 3; nth++) {
         const worker = await workers.start(
           'globalThis.ballast = new Array(1e4).fill("x".repeat(10)); exports.run = () => 1',
           FRESH,
         );
-        for (let round = 0; round < 40; round++) {
+        for (let round = 0; round < 15; round++) {
           const replies = await worker.callAll(Array.from({ length: 32 }, () => ({})));
           assert.ok(replies.every(({ status }) => status === 200));
         }

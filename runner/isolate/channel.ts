@@ -262,8 +262,9 @@ export class Channel {
     }
     const end = at + bytes;
     const isBody = kind === FrameKind.streamData;
-    // A long piece of a body goes to memory of its own: that can be given back when the piece has gone its way.
-    const isApart = isBody && !this.#isLent && bytes > JOIN_BYTES;
+    // Pieces of bodies go to memory of their own, which can be given back when they have gone their way, as what they
+    // were read into can at once.
+    const isApart = isBody && !this.#isLent;
     if (end <= chunk.length && !isApart) {
       const payload = chunk.subarray(at, end);
       this.#isPassedOn = true;

@@ -8,6 +8,7 @@ export interface BenchBundle {
   /** Routes beside `/hello/{name}`, all to the same func. */
   readonly moreRoutes?: number;
   readonly workers?: { readonly min: number; readonly max: number };
+  readonly idleTimeoutS?: number;
   /** The func that answers; default: `greet`. */
   readonly handler?: string;
   /** Its document says nothing of what a call must look like. */
@@ -36,14 +37,20 @@ export async function benchBundles(bundles: readonly BenchBundle[]): Promise<rea
 }
 
 function variantOf(document: Document, bundle: BenchBundle): object {
-  const { name, basePath, isolation, moreRoutes = 0, workers, handler, isUnchecked = false } = bundle;
+  const { name, basePath, isolation, moreRoutes = 0, workers, idleTimeoutS, handler, isUnchecked = false } = bundle;
   const hello = Object.values(document.paths)[0]?.post;
   const main = { ...hello, ...(isUnchecked && uncheckedOf(hello)), ...(handler && { 'x-funcatron': { handler } }) };
   const more = Array.from({ length: moreRoutes }, (_, index) => [
     `/more-${index}/{name}`,
     { post: { ...hello, operationId: `more${index}`, 'x-funcatron': { handler: 'greet' } } },
   ]);
-  const extension = { ...document['x-funcatron'], name, ...(isolation && { isolation }), ...(workers && { workers }) };
+  const extension = {
+    ...document['x-funcatron'],
+    name,
+    ...(isolation && { isolation }),
+    ...(workers && { workers }),
+    ...(idleTimeoutS && { idleTimeoutS }),
+  };
   return {
     ...document,
     servers: [{ url: basePath }],

@@ -22,20 +22,20 @@ export interface PlannedSection {
 
 /** By name, in the order of the page. */
 export const SECTIONS: Readonly<Record<string, PlannedSection>> = {
-  'hot-path': { section: hotPath, limitS: 600 },
-  single: { section: single, limitS: 240 },
-  bundles: { section: bundles, limitS: 420 },
+  'hot-path': { section: hotPath, limitS: 900 },
+  single: { section: single, limitS: 200 },
+  bundles: { section: bundles, limitS: 480 },
   'scale-out': { section: scaleOut, limitS: 240 },
   features: { section: features, limitS: 240 },
   direct: { section: direct, limitS: 300 },
-  sse: { section: sse, limitS: 180 },
+  sse: { section: sse, limitS: 240 },
   'http-runtime': { section: httpRuntime, limitS: 90 },
   start: { section: start, limitS: 60 },
   deploy: { section: deploy, limitS: 60 },
   neighbour: { section: neighbour, limitS: 240 },
-  isolate: { section: isolate, limitS: 180 },
-  cold: { section: coldStart, limitS: 240 },
-  memory: { section: memory, limitS: 420 },
+  isolate: { section: isolate, limitS: 300 },
+  cold: { section: coldStart, limitS: 200 },
+  memory: { section: memory, limitS: 480 },
 };
 
 /** What a quick run measures, with shorter loads and fewer peers. */

@@ -2,6 +2,7 @@ import { createRouter, type Router } from '../../core/openapi/router.ts';
 import type { TestCluster } from '../../test/helpers/cluster.ts';
 import { benchBundles } from '../bundles.ts';
 import { openCluster } from '../cluster.ts';
+import { COLLECTABLE, collectGarbage } from '../collect.ts';
 import { load, type LoadResult } from '../load.ts';
 import { pssBytes } from '../process-stat.ts';
 import { brokerOf, clusterSubject, type Subject } from '../subjects.ts';
@@ -12,7 +13,8 @@ const MORE_ROUTES = 9;
 const CONNECTIONS = 64;
 /** Uploads on their way at once: as many as Tron takes. */
 const DEPLOYING = 4;
-const WARM_UP_S = 2;
+/** As long as a frontend that has only just deployed so many takes to be as fast as it was. */
+const WARM_UP_S = 5;
 const LOOKUPS = 1_000_000;
 
 export interface BundlesRow {
@@ -21,8 +23,11 @@ export interface BundlesRow {
   /** The same load in turns with this one, on a cluster with one bundle. */
   readonly oneBundle: LoadResult;
   readonly lookupUs: number;
-  /** More than that of the cluster with one bundle, after the same loads. */
+  /** More than that of the cluster with one bundle, after the same loads, and when both have collected their garbage. */
   readonly frontendMoreMb: number;
+  readonly heldMoreMb: number;
+  /** Of those that came to the bundles before: so many on their way at once, milliseconds from one end to the next. */
+  readonly deployMs: number;
 }
 
 interface Plan {
@@ -33,26 +38,30 @@ interface Plan {
 
 /** One bundle of ten routes called among so many deployed ones, in turns with the same bundle deployed alone. */
 export async function measureBundles({ counts, rounds, seconds }: Plan): Promise<readonly BundlesRow[]> {
-  const alone = await openCluster(1);
-  const many = await openCluster(1);
+  const alone = await openCluster(1, 1, COLLECTABLE);
+  const many = await openCluster(1, 1, COLLECTABLE);
   try {
     const subjects = [alone, many].map((cluster) => clusterSubject(cluster, brokerOf(cluster), '', '/b0'));
     await deploy(alone, 0, 1);
     const rows: BundlesRow[] = [];
     for (const [index, bundles] of counts.entries()) {
-      await deploy(many, counts[index - 1] ?? 0, bundles);
+      const deployMs = await deploy(many, counts[index - 1] ?? 0, bundles);
       for (const subject of subjects) await loadOf(subject, WARM_UP_S);
       const results: LoadResult[][] = [[], []];
       for (let round = 0; round < rounds; round++) {
         for (const [which, subject] of subjects.entries()) results[which]?.push(await loadOf(subject, seconds));
       }
       const [ofOne = [], ofMany = []] = results;
+      const frontendMoreMb = frontendMb(many) - frontendMb(alone);
+      for (const cluster of [alone, many]) await collectGarbage(cluster.role('frontend-1'));
       rows.push({
         bundles,
         load: medianOf(ofMany),
         oneBundle: medianOf(ofOne),
         lookupUs: lookupUs(bundles),
-        frontendMoreMb: (frontendBytes(many) - frontendBytes(alone)) / 2 ** 20,
+        frontendMoreMb,
+        heldMoreMb: frontendMb(many) - frontendMb(alone),
+        deployMs,
       });
     }
     return rows;
@@ -65,7 +74,7 @@ async function loadOf({ url }: Subject, seconds: number): Promise<LoadResult> {
   return await load({ url, connections: CONNECTIONS, seconds });
 }
 
-async function deploy(cluster: TestCluster, from: number, to: number): Promise<void> {
+async function deploy(cluster: TestCluster, from: number, to: number): Promise<number> {
   const names = Array.from({ length: to - from }, (_, index) => from + index);
   const archives = await benchBundles(
     names.map((index) => ({
@@ -74,18 +83,22 @@ async function deploy(cluster: TestCluster, from: number, to: number): Promise<v
       moreRoutes: MORE_ROUTES,
       // A runner has room for the workers of a few: the others are idle.
       workers: { min: index === 0 ? 1 : 0, max: 1 },
+      // Each has a worker when it comes; hundreds that end 30 s later would do so in the middle of the loads.
+      idleTimeoutS: 1,
     })),
   );
   const left = archives.values();
+  const beganMs = performance.now();
   await Promise.all(
     Array.from({ length: DEPLOYING }, async () => {
       for (const archive of left) await cluster.deploy(archive);
     }),
   );
+  return (performance.now() - beganMs) / archives.length;
 }
 
-function frontendBytes(cluster: TestCluster): number {
-  return pssBytes([cluster.role('frontend-1').pid]);
+function frontendMb(cluster: TestCluster): number {
+  return pssBytes([cluster.role('frontend-1').pid]) / 2 ** 20;
 }
 
 /** One lookup among the routes of so many bundles, in this process. */

@@ -23,11 +23,11 @@ export interface Point {
   readonly bodyBytes: number;
   /** Of each round. */
   readonly seconds: number;
+  readonly rounds: number;
 }
 
 export interface HotPathOptions {
   readonly points: readonly Point[];
-  readonly rounds: number;
   /** Without those no figure is compared with, and only ours at other points than the first. */
   readonly isShort: boolean;
 }
@@ -51,7 +51,7 @@ export interface HotPathResult {
 export const BARE = 'bare node:http';
 export const OURS = 'funcatron, process';
 const CONNECTIONS = 64;
-const WARM_UP: Point = { connections: CONNECTIONS, bodyBytes: 200, seconds: 1 };
+const WARM_UP: Point = { connections: CONNECTIONS, bodyBytes: 200, seconds: 1, rounds: 1 };
 
 /**
  * Everything that answers the same call, one after the other in every round of a closed loop, and then the bare server
@@ -59,7 +59,7 @@ const WARM_UP: Point = { connections: CONNECTIONS, bodyBytes: 200, seconds: 1 };
  * broker uses the same RabbitMQ.
  */
 export async function measureHotPath(options: HotPathOptions): Promise<HotPathResult> {
-  const { points, rounds, isShort } = options;
+  const { points, isShort } = options;
   const subjects: Subject[] = [];
   const cluster = await openCluster(1);
   try {
@@ -75,7 +75,7 @@ export async function measureHotPath(options: HotPathOptions): Promise<HotPathRe
     const rows = subjects.map(({ name }) => ({ name, loads: [] as LoadResult[] }));
     for (const point of points) {
       const results = subjects.map((): LoadResult[] => []);
-      for (let round = 0; round < rounds; round++) {
+      for (let round = 0; round < point.rounds; round++) {
         for (const [index, subject] of subjects.entries()) {
           if (isShort && point !== points[0] && subject.name !== OURS) continue;
           results[index]?.push(await loadOf(subject, point));
@@ -93,10 +93,10 @@ export async function measureHotPath(options: HotPathOptions): Promise<HotPathRe
 async function measureOpenLoops(
   subjects: readonly Subject[],
   rows: readonly SubjectRow[],
-  { points, rounds }: HotPathOptions,
+  { points }: HotPathOptions,
 ): Promise<readonly OpenLoopRow[]> {
   const index = points.findIndex(({ connections }) => connections === CONNECTIONS);
-  const seconds = points[index]?.seconds ?? 0;
+  const { seconds = 0, rounds = 0 } = points[index] ?? {};
   const most = rows.find(({ name }) => name === OURS)?.loads[index]?.callsPerS ?? Number.NaN;
   const callsPerS = Math.round(most / 2);
   const compared = subjects.filter(({ name }) => name === BARE || name === OURS);

@@ -9,10 +9,23 @@ export const bundles: Section = async ({ say, table, must }, isQuick) => {
   say();
   say('## Bundles deployed');
   say();
-  say('64 connections to one bundle of ten routes among so many, in turns with the same bundle deployed alone.');
+  say(
+    '64 connections to one bundle of ten routes among so many, in turns with the same bundle deployed alone. Memory of the frontend (PSS) is held against that of the other one after the same loads, as it is and when both have collected their garbage: the second is what the bundles need, and what must be met. Lookups go through all routes in turn.',
+  );
   table(
-    ['bundles', 'calls/s', 'alone', 'ratio', 'p99 ms', 'errors', 'route lookup µs', 'frontend: more MB'],
-    rows.map(({ bundles: deployed, load, oneBundle, lookupUs, frontendMoreMb }) => [
+    [
+      'bundles',
+      'calls/s',
+      'alone',
+      'ratio',
+      'p99 ms',
+      'errors',
+      'route lookup µs',
+      'frontend: more MB',
+      'more MB, collected',
+      'ms a deploy, 4 at once',
+    ],
+    rows.map(({ bundles: deployed, load, oneBundle, lookupUs, frontendMoreMb, heldMoreMb, deployMs }) => [
       deployed,
       load.callsPerS,
       oneBundle.callsPerS,
@@ -21,6 +34,8 @@ export const bundles: Section = async ({ say, table, must }, isQuick) => {
       load.errors,
       lookupUs,
       frontendMoreMb,
+      heldMoreMb,
+      deployMs,
     ]),
   );
   const most = rows.at(-1);
@@ -29,6 +44,6 @@ export const bundles: Section = async ({ say, table, must }, isQuick) => {
   const ratio = most.load.callsPerS / most.oneBundle.callsPerS;
   must({ load, must: '≥ 0.95× of one bundle', found: `${ratio.toFixed(2)}×`, isMet: ratio >= 0.95 });
   must({ load, must: 'lookup ≤ 2 µs', found: `${most.lookupUs.toFixed(2)} µs`, isMet: most.lookupUs <= 2 });
-  const more = most.frontendMoreMb;
+  const more = most.heldMoreMb;
   must({ load, must: 'frontend ≤ 40 MB more', found: `${more.toFixed(1)} MB`, isMet: more <= 40 });
 };

@@ -2,7 +2,7 @@ import { type FeatureRow, measureFeatures } from '../measures/features.ts';
 import type { Section } from '../page.ts';
 
 export const features: Section = async ({ say, table }, isQuick) => {
-  const result = await measureFeatures(isQuick ? { rounds: 2, seconds: 2 } : { rounds: 3, seconds: 4 });
+  const result = await measureFeatures(isQuick ? { rounds: 2, seconds: 2 } : { rounds: 3, seconds: 3 });
   say();
   say('## What features cost');
   say();

@@ -2,7 +2,7 @@ import { measureIsolate } from '../measures/isolate.ts';
 import type { Section } from '../page.ts';
 
 export const isolate: Section = async ({ say, table, must }, isQuick) => {
-  const { batchedPerS, inThreadPerS, serialMs, echoMs, kinds } = await measureIsolate(isQuick ? 2 : 5, isQuick ? 1 : 4);
+  const { batchedPerS, inThreadPerS, serialMs, echoMs, kinds } = await measureIsolate(isQuick ? 2 : 5, isQuick ? 1 : 3);
   const batched = batchedPerS / inThreadPerS;
   const serial = serialMs / echoMs;
   say();

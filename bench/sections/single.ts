@@ -2,7 +2,7 @@ import { measureSingle } from '../measures/single.ts';
 import { type Section } from '../page.ts';
 
 export const single: Section = async ({ say, must }, isQuick) => {
-  const result = await measureSingle(isQuick ? 2 : 5, isQuick ? 1 : 4);
+  const result = await measureSingle(isQuick ? 2 : 5, isQuick ? 1 : 3);
   const parts = result.httpMs + result.amqpMs + result.isolateMs;
   const ratio = result.funcatronMs / parts;
   say();

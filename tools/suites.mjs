@@ -20,7 +20,7 @@ const SUITES = {
 };
 
 /** These compute all their time: one beside the other they would only be slower, and late for their deadlines. */
-const COMPUTING = `escapes escapes-node24 bombs bombs-thread bombs-strict
+const COMPUTING = `escapes escapes-node24 bombs bombs-thread
   isolate-process isolate-strict isolate-thread isolate-node`.split(/\s+/);
 /** These wait longest and begin first, so that none of them runs alone at the end. */
 const LONGEST = ['unit', 'direct-cluster', 'cluster', 'amqp-faults'];

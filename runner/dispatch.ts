@@ -144,7 +144,10 @@ export class Dispatch {
     for (let index = 0; index < envelope.count; index++) {
       const tail = envelope.idTail(index);
       const held = address.calls.get(tail);
-      if (held !== undefined) {
+      if (held?.isOffered === true && held.state === 'answered') {
+        // Its frontend has had our offer, whose confirm is still on its way here, could not reach us, and asks again.
+        held.settle();
+      } else if (held !== undefined) {
         (held.twins ??= []).push(batch);
         continue;
       }

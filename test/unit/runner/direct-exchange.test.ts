@@ -9,7 +9,7 @@ import { FrameKind } from '../../../runner/isolate/channel.ts';
 import type { IsolateKind } from '../../../runner/isolate/isolate.ts';
 import { until } from '../../helpers/until.ts';
 import { createStubIsolate, type StubCall, type StubIsolate, type StubWorker } from './stub-isolate.ts';
-import { openTestRunner, type TestRunner } from './test-runner.ts';
+import { gate, openTestRunner, type TestRunner } from './test-runner.ts';
 
 const MiB = 1024 * 1024;
 const EMPTY = Buffer.alloc(0);
@@ -197,6 +197,29 @@ describe('runner/direct/exchange', () => {
     answerFor(workerOf(0), id, ReplyFlag.json, '{}');
     assert.equal((await ended).isWhole, true);
     await isIdle();
+  });
+
+  it('offers a call that comes again before the confirm of its first offer', async () => {
+    await test.close();
+    let held: ReturnType<typeof gate> | undefined;
+    test = await openTestRunner({
+      operations,
+      isolate: recording(isolate),
+      wrap: (broker) => (held = gate(broker, ({ properties }) => properties.type === 'replies', 'confirms')).broker,
+    });
+    const id = someId();
+    await offerOf(id, DIRECT);
+    const { offer } = await offerOf(id, DIRECT);
+    const { req, taken: isTaken, ended } = come(offer, 'POST');
+    await isTaken;
+    req.end();
+    await until('it runs', () => calls.length === 1);
+    held?.open();
+    answerFor(workerOf(0), id, ReplyFlag.json, '{}');
+    assert.equal((await ended).isWhole, true);
+    await isIdle();
+    await test.runnerBroker.close();
+    assert.equal((await test.broker.probe(test.bundle.queue))?.messages, 0);
   });
 
   it('does not run twice for a token that comes twice', async () => {

@@ -211,8 +211,12 @@ export function call(rpc: Rpc, target: RpcTarget, operation: number, options: Ca
   });
 }
 
-/** A broker whose publishes that `holds` names wait until `open` is called. */
-export function gate(broker: Broker, holds: (message: OutgoingMessage) => boolean): { broker: Broker; open(): void } {
+/** A broker whose publishes that `holds` names wait until `open` is called, or only what is heard of them: their confirms. */
+export function gate(
+  broker: Broker,
+  holds: (message: OutgoingMessage) => boolean,
+  what: 'messages' | 'confirms' = 'messages',
+): { broker: Broker; open(): void } {
   const { promise, resolve } = Promise.withResolvers<void>();
   return {
     open: resolve,
@@ -220,8 +224,10 @@ export function gate(broker: Broker, holds: (message: OutgoingMessage) => boolea
       get(target, name) {
         if (name === 'publish') {
           return async (message: OutgoingMessage) => {
-            if (holds(message)) await promise;
-            return await target.publish(message);
+            if (what === 'messages' && holds(message)) await promise;
+            const outcome = await target.publish(message);
+            if (what === 'confirms' && holds(message)) await promise;
+            return outcome;
           };
         }
         const value: unknown = Reflect.get(target, name, target);

@@ -40,8 +40,11 @@ export class Child {
   /** Why the process is about to end, when it is known before it does; afterwards why it did. */
   #reason: WorkerExit | undefined;
 
-  /** @param upMs how long it may take until it waits for its bundle */
-  constructor(child: ChildProcess, memoryMb: number, upMs: number, walls: Walls) {
+  /**
+   * @param upMs how long it may take until it waits for its bundle
+   * @param besideMb data it may ask for beside that of a process whose only heap is the guest's
+   */
+  constructor(child: ChildProcess, memoryMb: number, upMs: number, walls: Walls, besideMb = 0) {
     this.#process = child;
     this.memoryMb = memoryMb;
     this.pid = child.pid ?? -1;
@@ -58,7 +61,7 @@ export class Child {
       onFrame: (kind, payload) => this.#receive(kind, payload),
       onEnd: (problem) => this.#ended(problem),
     });
-    this.up = this.#comeUp(hello.promise, upMs, walls);
+    this.up = this.#comeUp(hello.promise, upMs, walls, besideMb);
     // Whoever waits for it hears of it; this keeps it from counting as unhandled meanwhile.
     this.up.catch(() => undefined);
   }
@@ -89,13 +92,13 @@ export class Child {
     clearTimeout(timer);
   }
 
-  async #comeUp(hello: Promise<void>, upMs: number, walls: Walls): Promise<void> {
+  async #comeUp(hello: Promise<void>, upMs: number, walls: Walls, besideMb: number): Promise<void> {
     const died = this.exited.then((exit): never => {
       throw gone(exit);
     });
     await within(Promise.race([hello, died]), upMs, `took longer than ${upMs} ms to start`);
     this.idleBytes = readMemory(this.pid)?.residentBytes ?? 0;
-    await limitMemory(walls, this.pid, this.memoryMb);
+    await limitMemory(walls, this.pid, this.memoryMb + besideMb);
   }
 
   #receive(kind: number, payload: Buffer): void {

@@ -22,6 +22,8 @@ export interface ProcessWorkerOptions {
   readonly events: WorkerEvents;
   readonly watch: MemoryWatch;
   readonly log: Log;
+  /** Resident memory it may have beside that of a process whose only heap is the guest's; 0 when absent. */
+  readonly besideMb?: number;
 }
 
 /**
@@ -115,10 +117,10 @@ export class ProcessWorker implements Worker {
   }
 
   async #load(): Promise<void> {
-    const { spec, watch } = this.#options;
+    const { spec, watch, besideMb = 0 } = this.#options;
     const { idleBytes } = this.#child;
     if (idleBytes > 0) {
-      watch.add(this.pid, residentLimit(idleBytes, spec.memoryMb), (bytes) => {
+      watch.add(this.pid, residentLimit(idleBytes, spec.memoryMb + besideMb), (bytes) => {
         this.#child.end('memory', `it used ${Math.round(bytes / 2 ** 20)} MB, with memoryMb ${spec.memoryMb}`);
       });
     }

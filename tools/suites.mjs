@@ -59,7 +59,7 @@ export async function runSuites(names, env) {
     }
   }
   const computingLanes = Array.from({ length: Math.max(1, CORES - 1) }, () => run(computing, waiting));
-  const waitingLanes = Array.from({ length: CORES }, () => run(waiting));
+  const waitingLanes = Array.from({ length: Math.max(1, CORES - 1) }, () => run(waiting));
   await Promise.all([...computingLanes, ...waitingLanes]);
   return outcomes;
 }

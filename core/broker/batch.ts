@@ -108,8 +108,8 @@ export class Lane {
     this.target = target;
   }
 
-  get isEmpty(): boolean {
-    return this.#calls.length === 0;
+  get size(): number {
+    return this.#calls.length;
   }
 
   get isFull(): boolean {

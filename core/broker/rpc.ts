@@ -37,10 +37,18 @@ export interface RpcCounts {
 }
 
 /**
+ * So large a part of the calls in flight does not wait for the message before it to be confirmed: a quarter. Without
+ * that, all calls of a frontend came to travel in one convoy, and every part of the way stood still while the others
+ * had it (64 connections: 23 → 31 calls a message, RabbitMQ 12.6 → 9.9, runner 10.5 → 7.2 µs a call, +5 to +19 %
+ * calls/s; a half or an eighth: +12 and +16 where a quarter made +19).
+ */
+const MESSAGES_IN_FLIGHT = 4;
+
+/**
  * Request and reply over the broker (protocol §1). Calls for one queue leave in one message when they are made in one
- * turn of the event loop, in turns that follow one another, or before the broker has confirmed the message before: the
- * busier this process and the broker, the fewer and fuller the messages. No timer makes a call wait, and a full message
- * leaves at once. The waiter is registered before its call is published.
+ * turn of the event loop, in turns that follow one another, or before the broker has confirmed the message before, as
+ * long as they are few of those in flight: the busier this process and the broker, the fewer and fuller the messages. No
+ * timer makes a call wait, and a full message leaves at once. The waiter is registered before its call is published.
  */
 export class Rpc implements Closable {
   readonly counts: RpcCounts = { lateReplies: 0, reruns: 0, batches: 0, calls: 0 };
@@ -55,6 +63,8 @@ export class Rpc implements Closable {
   #due: Lane[] = [];
   readonly #cancels: Cancels;
   #flushDue = false;
+  /** Calls in flight when replies come: the most of late, forgotten by an eighth with each message of them. */
+  #load = 0;
   #closing: Promise<void> | undefined;
   #stopListening: (() => void) | undefined;
   readonly #onExpire = (call: RpcCall): void => this.#abandon(call, 'timeout');
@@ -131,7 +141,15 @@ export class Rpc implements Closable {
     const lane = call.target.lane(remainingMs);
     lane.add(call);
     if (lane.isFull) return this.#publish(lane);
-    if (lane.unconfirmed === 0) this.#flushLane(lane);
+    if (this.#mayLeave(lane)) this.#flushLane(lane);
+  }
+
+  /**
+   * Calls wait for the broker to confirm the message before theirs, so that they share one; but not for long when they
+   * are many of those in flight: while they wait, the queue, the runners and the workers have nothing to do.
+   */
+  #mayLeave(lane: Lane): boolean {
+    return lane.unconfirmed === 0 || lane.size * MESSAGES_IN_FLIGHT >= this.#load;
   }
 
   #flushLane(lane: Lane): void {
@@ -148,8 +166,13 @@ export class Rpc implements Closable {
   #flushSoon(): void {
     if (this.#flushDue) return;
     this.#flushDue = true;
-    if (this.#waiting.size === 1) process.nextTick(this.#onFlush);
+    if (this.#isAlone) process.nextTick(this.#onFlush);
     else setImmediate(this.#onFlush);
+  }
+
+  /** One call, and not the first to come back of many that were answered together. */
+  get #isAlone(): boolean {
+    return this.#waiting.size === 1 && this.#load < 2;
   }
 
   /** A lane that is still growing has another turn. */
@@ -158,12 +181,12 @@ export class Rpc implements Closable {
     const due = this.#due;
     this.#due = [];
     for (const lane of due) {
-      if (this.#waiting.size > 1 && lane.isGrowing()) {
+      if (!this.#isAlone && lane.isGrowing()) {
         this.#due.push(lane);
         continue;
       }
       lane.isDue = false;
-      this.#publish(lane);
+      if (this.#mayLeave(lane)) this.#publish(lane);
     }
     if (this.#due.length > 0) this.#flushSoon();
     this.#cancels.publish();
@@ -201,7 +224,7 @@ export class Rpc implements Closable {
   /** `lost`: the broker may have it, so its reply is waited for; what became of it shows when the broker is back. */
   #onPublished(lane: Lane, calls: readonly RpcCall[], outcome: PublishOutcome): void {
     lane.unconfirmed--;
-    if (lane.unconfirmed === 0 && !lane.isEmpty) this.#flushLane(lane);
+    if (lane.unconfirmed === 0 && lane.size > 0) this.#flushLane(lane);
     if (outcome === 'accepted' || outcome === 'lost') return;
     for (const call of calls) {
       if (call.batch !== calls) continue;
@@ -211,6 +234,7 @@ export class Rpc implements Closable {
   }
 
   #onReplies(envelope: Envelope): void {
+    this.#load = Math.max(this.#waiting.size, this.#load - this.#load / 8);
     for (let index = 0; index < envelope.count; index++) {
       const call = this.#waiting.get(envelope.idTail(index));
       const at = envelope.recordAt(index);

@@ -141,22 +141,52 @@ describe('core/broker/rpc', () => {
       assert.ok(responder.batches > 2);
     });
 
-    it('gathers calls until the broker has confirmed the message before, unless they fill one', async () => {
+    /** Many calls in flight, which nobody answers; one of the target was, and its message is not confirmed. */
+    async function startLoaded(target: RpcTarget): Promise<void> {
+      const idle = callQueue('idle', 'aaaaaaaaaaaa');
+      await broker.declare({ queues: [idle] });
+      for (let call = 0; call < 23; call++) start(new RpcTarget(idle.name, 1));
+      await outcomeOf(start(target));
+      assert.equal(responder.calls.length, 1);
+    }
+
+    it('gathers calls until the broker has confirmed the message before', async () => {
       await openWithResponder();
       const { confirm } = holdConfirms();
-      const target = new RpcTarget(QUEUE.name, 4);
-      const first = start(target);
-      await outcomeOf(first);
+      const target = new RpcTarget(QUEUE.name, 25);
+      await startLoaded(target);
       const held = Array.from({ length: 3 }, () => start(target));
-      await outcomeOf(start(new RpcTarget(QUEUE.name, 4)));
+      await outcomeOf(start(new RpcTarget(QUEUE.name, 25)));
       assert.equal(responder.calls.length, 2, 'three were gathered before that one of another lane');
-      const filled = start(target);
-      await Promise.all([...held, filled].map(outcomeOf));
-      assert.equal(responder.batches, 3);
-      const last = start(target);
       confirm();
-      await outcomeOf(last);
-      assert.equal(responder.batches, 4);
+      await Promise.all(held.map(outcomeOf));
+      assert.equal(responder.batches, 3);
+    });
+
+    it('does not wait for that when calls fill a message, or are a quarter of those in flight', async () => {
+      await openWithResponder();
+      holdConfirms();
+      const small = new RpcTarget(QUEUE.name, 4);
+      await startLoaded(small);
+      await Promise.all(Array.from({ length: 4 }, () => outcomeOf(start(small))));
+      assert.equal(responder.batches, 2, 'four fill a message');
+      const large = new RpcTarget(QUEUE.name, 25);
+      await outcomeOf(start(large));
+      const held = start(large);
+      for (let turn = 0; turn < 20; turn++) await setImmediate();
+      assert.equal(responder.batches, 3, 'one waits');
+      await Promise.all([held, ...Array.from({ length: 9 }, () => start(large))].map(outcomeOf));
+      assert.equal(responder.batches, 4, 'ten are enough');
+    });
+
+    it('forgets how many were in flight', async () => {
+      await openWithResponder();
+      holdConfirms();
+      await Promise.all(Array.from({ length: 24 }, () => outcomeOf(start(new RpcTarget(QUEUE.name, 25)))));
+      for (let call = 0; call < 25; call++) await outcomeOf(start(new RpcTarget(QUEUE.name, 25)));
+      const target = new RpcTarget(QUEUE.name, 25);
+      await outcomeOf(start(target));
+      await outcomeOf(start(target));
     });
 
     it('sends calls with very different deadlines in different messages', async () => {

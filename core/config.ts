@@ -202,7 +202,7 @@ export const CONFIG = {
     text: 'runner: private hosts bundles may fetch when their manifest names them, `host:port` separated by commas',
   },
   maxPrefetch: {
-    default: 64,
+    default: 1_000,
     unit: 'count',
     min: 1,
     max: 2_000,

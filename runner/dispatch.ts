@@ -13,6 +13,7 @@ import { CallLog } from './call-log.ts';
 import { stampAnswer } from './call-timing.ts';
 import { Host, type HostOptions } from './host.ts';
 import type { HostedWorker } from './hosted-worker.ts';
+import type { Holding } from './intake.ts';
 import { Losses } from './losses.ts';
 import type { Replies } from './replies.ts';
 import { Returns } from './returns.ts';
@@ -29,8 +30,8 @@ export interface DispatchOptions {
   readonly clock: ClusterClock;
   readonly counts: CallCounts;
   readonly log: Log;
-  /** Messages of the queue that may be unacknowledged here at once. */
-  readonly prefetch: number;
+  /** Messages of the queue that may be unacknowledged here at once, now. */
+  readonly credit: () => number;
   /** Whether a call that waits for one it made lets others run in its slot: not a func that blocks its process meanwhile. */
   readonly lendsSlots: boolean;
   readonly host: Omit<HostOptions, 'events' | 'clock' | 'counts' | 'log'>;
@@ -101,6 +102,11 @@ export class Dispatch {
     return this.#tally.open;
   }
 
+  /** See `Intake`. */
+  get holding(): Holding {
+    return { deliveries: this.#tally.deliveries, calls: this.#tally.open, room: this.host.room };
+  }
+
   /** Bodies that are on their way between frontends and workers, or that nobody has come for yet. */
   get exchanges(): number {
     return this.#direct.open;
@@ -125,7 +131,7 @@ export class Dispatch {
    */
   get isHeldUp(): boolean {
     if (this.#isDraining || !this.#options.lendsSlots || !this.host.hasLenders) return false;
-    return this.#tally.deliveries >= this.#options.prefetch || !this.host.hasRoom;
+    return this.#tally.deliveries >= this.#options.credit() || this.host.room <= 0;
   }
 
   /** Takes a call that a func here waits for, past the queue. */

@@ -118,9 +118,12 @@ export class Host implements Closable {
     this.#fill();
   }
 
-  /** Whether a slot is free, or could be in a worker that is still to be started. */
-  get hasRoom(): boolean {
-    return this.#freest() !== undefined || this.#pool.ready < this.#options.workersMax;
+  /** Free slots, those of workers that are still to be started among them, less the calls that wait for one. */
+  get room(): number {
+    const { workersMax, spec } = this.#options;
+    let room = Math.max(0, workersMax - this.#pool.ready) * spec.concurrency - this.#waiting;
+    for (const worker of this.#pool.all) room += worker.free;
+    return room;
   }
 
   /** Whether calls here wait for calls they made. */

@@ -1,5 +1,5 @@
 import { prefetchOf, type BundleRecord, type Manifest } from '../core/bundle/manifest.ts';
-import type { Broker, Consumer } from '../core/broker/broker.ts';
+import type { Broker } from '../core/broker/broker.ts';
 import type { ClusterClock } from '../core/clock.ts';
 import { backoffMs, type TimerWheel } from '../core/deadline.ts';
 import { toFuncatronError, type FuncatronError } from '../core/errors.ts';
@@ -12,6 +12,7 @@ import { CallCounts } from './call-counts.ts';
 import type { CancelledIds } from './cancels.ts';
 import type { DirectListener } from './direct/listener.ts';
 import { Dispatch } from './dispatch.ts';
+import { Intake } from './intake.ts';
 import type { WorkerEvents, WorkerSpec } from './isolate/isolate.ts';
 import type { Kinds } from './isolate/kinds.ts';
 import type { Replies } from './replies.ts';
@@ -68,8 +69,8 @@ export class Revision implements Closable {
   readonly #log: Log;
   readonly #stop = new AbortController();
   #opened: Opened | undefined;
-  #consumer: Consumer | undefined;
-  /** The consumer follows the workers, one step at a time. */
+  #intake: Intake | undefined;
+  /** It follows the workers, one step at a time. */
   #adjusting: Promise<void> = Promise.resolve();
   #isUp = false;
   #failure: FuncatronError | undefined;
@@ -122,7 +123,7 @@ export class Revision implements Closable {
 
   get state(): HeldRevision['state'] {
     if (this.#failure !== undefined || this.#quarantine !== undefined) return 'failed';
-    return this.#consumer === undefined ? 'loading' : 'ready';
+    return this.#intake === undefined ? 'loading' : 'ready';
   }
 
   /** When it did not come up: `performance.now()` of that; 0 otherwise. */
@@ -176,7 +177,7 @@ export class Revision implements Closable {
       await Promise.all([dispatch.host.open(), this.#declare()]);
       this.#isUp = true;
       await this.#adjust();
-      if (this.#consumer !== undefined) this.#log.info({ ms: since(startedAt) }, 'revision ready');
+      if (this.#intake !== undefined) this.#log.info({ ms: since(startedAt) }, 'revision ready');
     } catch (error) {
       if (this.#stop.signal.aborted) return;
       this.#failure = toFuncatronError(error, 'DEPLOY_FAILED');
@@ -202,12 +203,11 @@ export class Revision implements Closable {
 
   #createDispatch(bundle: LoadedBundle, counts: CallCounts, services: GuestServices, spec: WorkerSpec): Dispatch {
     const { record, codeCache } = bundle;
-    const { broker, replies, listener, cancelled, clock, kinds, slotTimeoutMs, maxPrefetch, budget, wheel } =
-      this.#context;
+    const { broker, replies, listener, cancelled, clock, kinds, slotTimeoutMs, budget, wheel } = this.#context;
     const { runtime, concurrency } = record.manifest;
     const bounds = this.#boundsOf(record);
     return new Dispatch({
-      prefetch: prefetchOf({ concurrency, workers: bounds }, maxPrefetch),
+      credit: () => this.#intake?.credit ?? Infinity,
       // A plain Python handler waits in its event loop; those of an async bundle do not.
       lendsSlots: runtime !== 'python' || concurrency > 1,
       broker,
@@ -266,23 +266,32 @@ export class Revision implements Closable {
     if (this.#opened === undefined || !this.#isUp) return;
     const { dispatch, record } = this.#opened;
     const wantsCalls = dispatch.host.quarantine === undefined && !this.#stop.signal.aborted;
-    if (wantsCalls && this.#consumer === undefined) await this.#consume(dispatch, record);
-    if (!wantsCalls && this.#consumer !== undefined) {
-      const consumer = this.#consumer;
-      this.#consumer = undefined;
-      await consumer.cancel();
+    if (wantsCalls && this.#intake === undefined) await this.#consume(dispatch, record);
+    if (!wantsCalls && this.#intake !== undefined) {
+      const intake = this.#intake;
+      this.#intake = undefined;
+      await intake.close();
       dispatch.giveBackWaiting();
     }
     this.#context.onChange();
   }
 
-  async #consume(dispatch: Dispatch, { manifest }: BundleRecord): Promise<void> {
-    const { broker, maxPrefetch } = this.#context;
-    const { concurrency, workers } = manifest;
-    const prefetch = prefetchOf({ concurrency, workers: this.#workers ?? workers }, maxPrefetch);
-    await this.#whenReady(async () => {
-      this.#consumer = await broker.consume(this.#queue, { prefetch }, (delivery) => dispatch.onDelivery(delivery));
+  async #consume(dispatch: Dispatch, record: BundleRecord): Promise<void> {
+    const { broker, maxPrefetch, wheel } = this.#context;
+    const { concurrency } = record.manifest;
+    const workers = this.#boundsOf(record);
+    const intake = new Intake({
+      broker,
+      queue: this.#queue,
+      least: prefetchOf({ concurrency, workers }, maxPrefetch),
+      most: Math.min(maxPrefetch, workers.max * concurrency),
+      wheel,
+      log: this.#log,
+      holding: () => dispatch.holding,
+      onDelivery: (delivery) => dispatch.onDelivery(delivery),
     });
+    await this.#whenReady(() => intake.open());
+    if (intake.credit > 0) this.#intake = intake;
   }
 
   /** Tries until the broker takes it. Other errors than its absence end the attempt. */

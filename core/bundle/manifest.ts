@@ -53,7 +53,7 @@ export function batchMaxOf(concurrency: number): number {
   return Math.max(1, Math.min(32, Math.floor(concurrency / 3)));
 }
 
-/** Messages a runner takes ahead: what fills its slots with full batches. RabbitMQ cannot change it on a live consumer. */
+/** Messages a runner takes at once when they are full: what fills its slots. Of smaller ones it takes more: see `Intake`. */
 export function prefetchOf(manifest: Pick<Manifest, 'concurrency' | 'workers'>, cap: number): number {
   const full = Math.floor((manifest.workers.max * manifest.concurrency) / batchMaxOf(manifest.concurrency));
   return Math.max(1, Math.min(cap, full));

@@ -54,6 +54,12 @@ exports.wait = async (event, context) => {
   await context.services.kv.set('waited', event.attempt);
   return { attempt: event.attempt };
 };
+let here = 0;
+exports.meet = async (event) => {
+  here++;
+  while (here < Number(event.query.all)) await new Promise((resolve) => setTimeout(resolve, 10));
+  return { here };
+};
 exports.spin = () => { for (;;); };
 exports.eat = () => { const all = []; for (;;) all.push(new Array(1e6).fill(all.length)); };
 exports.fail = async () => { throw new TypeError('not today'); };
@@ -66,7 +72,7 @@ exports.reach = async (event) => {
 };
 exports.count = async (event, context) => ({ value: await context.services.kv.incr('hits') });
 `;
-const operations = ['echo', 'hold', 'wait', 'spin', 'eat', 'fail', 'reach', 'count'].map((operationId) => ({
+const operations = ['echo', 'hold', 'wait', 'meet', 'spin', 'eat', 'fail', 'reach', 'count'].map((operationId) => ({
   operationId,
 }));
 const index = (operationId: string): number =>
@@ -223,6 +229,16 @@ describe('a runner as a process, over RabbitMQ', function () {
     await until('nothing is left', async () => reports.at(-1)?.revisions[0]?.inFlight === 0);
     await end('r1', 'SIGTERM');
     assert.equal((await broker.probe(bundle.queue))?.messages, 0);
+  });
+
+  it('runs as many calls at once as it has slots, when each comes in a message of its own', async () => {
+    await start(['r1']);
+    target = new RpcTarget(bundle.queue, 1);
+    const calls = Array.from({ length: 100 }, () => callFunc('meet', { meta: { query: { all: '100' } } }));
+    for (const { status } of await Promise.all(calls)) assert.equal(status, 200);
+    assert.ok(((await broker.probe(bundle.queue))?.consumers ?? 0) > 1);
+    await end('r1', 'SIGTERM');
+    assert.deepEqual(await broker.probe(bundle.queue), { messages: 0, consumers: 0 });
   });
 
   it('outlives its workers: one that loops is killed, one that eats its memory is FUNC_CRASHED, others go on', async () => {

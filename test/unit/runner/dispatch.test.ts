@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
+import { RpcTarget } from '../../../core/broker/batch.ts';
 import type { Delivery } from '../../../core/broker/broker.ts';
 import { newId, parseId } from '../../../core/id.ts';
 import { CallFlag, encodeCalls, Envelope } from '../../../core/wire/envelope.ts';
 import { cancelExchange } from '../../../core/wire/topology.ts';
 import { until } from '../../helpers/until.ts';
 import { createStubIsolate, type StubCall, type StubIsolate } from './stub-isolate.ts';
-import { gate, openTestRunner, type TestRunner } from './test-runner.ts';
+import { call, gate, openTestRunner, type TestRunner } from './test-runner.ts';
 
 const operations = [{ operationId: 'first' }, { operationId: 'second' }];
 
@@ -44,6 +45,21 @@ describe('runner/dispatch', () => {
     assert.deepEqual(isolate.workers[0]?.sizes, [2]);
     slow.resolve({ body: '"done"' });
     assert.equal((await late).body, '"done"');
+  });
+
+  it('runs as many calls at once as it has slots, when each comes in a message of its own', async () => {
+    const all = Promise.withResolvers<{ body: string }>();
+    const isolate = createStubIsolate({
+      first(one) {
+        if (seen.push(one) === 100) all.resolve({ body: '1' });
+        return all.promise;
+      },
+    });
+    test = await openTestRunner({ operations, isolate });
+    const target = new RpcTarget(test.bundle.queue, 1);
+    const outcomes = await Promise.all(Array.from({ length: 100 }, () => call(test.rpc, target, 0)));
+    assert.ok(outcomes.every(({ status }) => status === 200));
+    assert.equal((await test.report()).revisions[0]?.inFlight, 0);
   });
 
   it('acknowledges a message only when the broker has its answer', async () => {

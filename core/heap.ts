@@ -2,7 +2,7 @@ import { constants, PerformanceObserver, type PerformanceEntry } from 'node:perf
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 
 /** What the old generation, and the buffers it counts as its own, may grow by before the whole heap is collected again. */
-const GROWTH_BYTES = 96 * 1024 * 1024;
+const GROWTH_BYTES = 64 * 1024 * 1024;
 /** Of what survived: V8 itself never chooses more than 300. */
 const LEAST_PERCENT = 30;
 const MOST_PERCENT = 300;

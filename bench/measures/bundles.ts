@@ -5,6 +5,7 @@ import { openCluster } from '../cluster.ts';
 import { COLLECTABLE, collectGarbage } from '../collect.ts';
 import { load, type LoadResult } from '../load.ts';
 import { pssBytes } from '../process-stat.ts';
+import { median } from '../processes.ts';
 import { brokerOf, clusterSubject, type Subject } from '../subjects.ts';
 import { medianOf } from './hot-path.ts';
 
@@ -23,7 +24,7 @@ export interface BundlesRow {
   /** The same load in turns with this one, on a cluster with one bundle. */
   readonly oneBundle: LoadResult;
   readonly lookupUs: number;
-  /** More than that of the cluster with one bundle, after the same loads, and when both have collected their garbage. */
+  /** More than that of the cluster with one bundle, after the same loads (median of the rounds), and when both have collected their garbage. */
   readonly frontendMoreMb: number;
   readonly heldMoreMb: number;
   /** Of those that came to the bundles before: so many on their way at once, milliseconds from one end to the next. */
@@ -48,18 +49,19 @@ export async function measureBundles({ counts, rounds, seconds }: Plan): Promise
       const deployMs = await deploy(many, counts[index - 1] ?? 0, bundles);
       for (const subject of subjects) await loadOf(subject, WARM_UP_S);
       const results: LoadResult[][] = [[], []];
+      const moreMb: number[] = [];
       for (let round = 0; round < rounds; round++) {
         for (const [which, subject] of subjects.entries()) results[which]?.push(await loadOf(subject, seconds));
+        moreMb.push(frontendMb(many) - frontendMb(alone));
       }
       const [ofOne = [], ofMany = []] = results;
-      const frontendMoreMb = frontendMb(many) - frontendMb(alone);
       for (const cluster of [alone, many]) await collectGarbage(cluster.role('frontend-1'));
       rows.push({
         bundles,
         load: medianOf(ofMany),
         oneBundle: medianOf(ofOne),
         lookupUs: lookupUs(bundles),
-        frontendMoreMb,
+        frontendMoreMb: median(moreMb),
         heldMoreMb: frontendMb(many) - frontendMb(alone),
         deployMs,
       });

@@ -10,7 +10,7 @@ export const bundles: Section = async ({ say, table, must }, isQuick) => {
   say('## Bundles deployed');
   say();
   say(
-    '64 connections to one bundle of ten routes among so many, in turns with the same bundle deployed alone. Memory of the frontend (PSS) is held against that of the other one after the same loads, as it is, which is what must be met, and when both have collected their garbage: the second is what the bundles need. Lookups go through all routes in turn.',
+    '64 connections to one bundle of ten routes among so many, in turns with the same bundle deployed alone. Memory of the frontend (PSS) is held against that of the other one after the same loads, as it is (median of the rounds), which is what must be met, and when both have collected their garbage: the second is what the bundles need. Lookups go through all routes in turn.',
   );
   table(
     [

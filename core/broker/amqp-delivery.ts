@@ -4,14 +4,26 @@ import type { Channel, Message } from './amqp-connection.ts';
 import { fromMessage } from './amqp-properties.ts';
 import type { Delivery, MessageProperties } from './broker.ts';
 
-/** One channel with one consumer, and how many of its deliveries are unsettled. */
+/** How long an acknowledgement may wait for others to travel with, while the broker may still deliver. */
+const HOLD_MS = 5;
+
+/**
+ * One channel with one consumer, and how many of its deliveries are unsettled.
+ *
+ * Acknowledgements leave together: when the broker could deliver nothing more without them, and at the latest after
+ * `HOLD_MS`. Each alone is a system call here and a wake-up there: one connection, RabbitMQ 346 → 298, runner 208 → 185 µs a
+ * call, p50 0.77 → 0.73 ms. What is held when the process dies is delivered again, as what it had not settled yet.
+ */
 export class ConsumerChannel {
   readonly #channel: Channel;
   readonly #onDelivery: (delivery: Delivery) => void;
   readonly #log: Log;
   #tag: string | undefined;
-  #acknowledges = true;
+  /** 0: the broker wants no acknowledgements. */
+  #prefetch = 0;
   #unsettled = 0;
+  #held: Message[] = [];
+  #holding: NodeJS.Timeout | undefined;
   #alive = true;
   #retired = false;
 
@@ -35,19 +47,20 @@ export class ConsumerChannel {
   async consume(queue: string, prefetch: number | undefined, onLost: () => void): Promise<void> {
     this.#channel.once('close', () => {
       this.#alive = false;
+      this.#release();
       onLost();
     });
     // The tag is chosen here: deliveries, and a cancel, may arrive in the same turn as the answer.
     const tag = newId();
     this.#tag = tag;
-    this.#acknowledges = prefetch !== undefined;
+    this.#prefetch = prefetch ?? 0;
     if (prefetch !== undefined) await this.#channel.prefetch(prefetch);
     const receive = (message: Message | null): void => {
       if (message !== null) return this.#receive(message);
       this.#tag = undefined;
       onLost();
     };
-    await this.#channel.consume(queue, receive, { consumerTag: tag, noAck: !this.#acknowledges });
+    await this.#channel.consume(queue, receive, { consumerTag: tag, noAck: this.#prefetch === 0 });
   }
 
   /**
@@ -64,25 +77,56 @@ export class ConsumerChannel {
     }
     // Not before the answer: what is still on its way would come back as redelivered.
     this.#retired = true;
+    this.#sendHeld();
     this.#closeWhenSettled();
   }
 
   /** Tells the broker; heard only while the channel lives. */
   settle(message: Message, accepted: boolean): void {
     if (!this.#alive) return;
-    try {
-      if (accepted) this.#channel.ack(message);
-      else this.#channel.reject(message, false);
-    } catch {
-      this.#alive = false; // it closed in this very turn: the broker redelivers
-    }
     this.#unsettled--;
+    if (accepted) this.#hold(message);
+    else this.#send(() => this.#channel.reject(message, false));
     if (this.#retired) this.#closeWhenSettled();
   }
 
+  #hold(message: Message): void {
+    this.#held.push(message);
+    if (this.#retired || this.#isExhausted) this.#sendHeld();
+    else this.#holding ??= setTimeout(() => this.#sendHeld(), HOLD_MS);
+  }
+
+  /** Whether the broker delivers nothing more before it hears of what is held. */
+  get #isExhausted(): boolean {
+    return this.#held.length > 0 && this.#held.length + this.#unsettled >= this.#prefetch;
+  }
+
+  #sendHeld(): void {
+    for (const message of this.#release()) this.#send(() => this.#channel.ack(message));
+  }
+
+  #release(): readonly Message[] {
+    clearTimeout(this.#holding);
+    this.#holding = undefined;
+    const held = this.#held;
+    this.#held = [];
+    return held;
+  }
+
+  #send(settle: () => void): void {
+    if (!this.#alive) return;
+    try {
+      settle();
+    } catch {
+      this.#alive = false; // it closed in this very turn: the broker redelivers
+    }
+  }
+
   #receive(message: Message): void {
-    if (this.#acknowledges) this.#unsettled++;
-    const delivery = new AmqpDelivery(message, this, !this.#acknowledges);
+    const isSettled = this.#prefetch === 0;
+    if (!isSettled) this.#unsettled++;
+    if (this.#isExhausted) this.#sendHeld();
+    const delivery = new AmqpDelivery(message, this, isSettled);
     try {
       this.#onDelivery(delivery);
     } catch (error) {

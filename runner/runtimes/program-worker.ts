@@ -19,6 +19,7 @@ import { ProgramBodies } from './program-bodies.ts';
 import type { Driver, ProgramCall, ProgramFailure, ProgramReply } from './program-call.ts';
 
 const CLOSE_MS = 2_000;
+const UNWANTED = 'nobody waited for the answer of the program any more';
 
 interface Entry extends WheelEntry {
   readonly tag: number;
@@ -172,6 +173,9 @@ export class ProgramWorker implements Worker {
   }
 
   #answer({ tag, id, canFetch, startedMs, isCancelled }: Entry, outcome: ProgramReply | ProgramFailure): void {
+    // A program that was ended because nobody waits for it any more has not failed: its runner may see to that before its
+    // caller's deadline has come to the caller.
+    if ('code' in outcome && isCancelled) return this.#fail(tag, id, 'TIMEOUT', UNWANTED, startedMs);
     if ('code' in outcome) return this.#fail(tag, id, outcome.code, outcome.message, startedMs);
     const { status, headers, body } = outcome;
     const funcUs = Math.round((performance.now() - startedMs) * 1000);
@@ -184,7 +188,7 @@ export class ProgramWorker implements Worker {
     const stream = Buffer.isBuffer(body) ? wholeBody(body) : body;
     if (isCancelled) {
       stream.stop();
-      return this.#fail(tag, id, 'TIMEOUT', 'nobody waited for the answer of the program any more', startedMs);
+      return this.#fail(tag, id, 'TIMEOUT', UNWANTED, startedMs);
     }
     const length = encodeLength(stream.bytes);
     this.#reply(tag, { id, status, flags: ReplyFlag.direct, waitUs: 0, funcUs, meta, body: length });

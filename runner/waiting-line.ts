@@ -28,8 +28,9 @@ export interface WaitingLineOptions {
 }
 
 /**
- * Calls that wait for a slot. It is bounded by the consumer's prefetch, or by the operations a guest may have pending. Only the batch at its head may wait for long
- * (`slotTimeoutMs`): those behind it are soon given to whoever is idle. Wherever they wait, it is no longer than that altogether.
+ * Calls that wait for a slot. It is bounded by what is taken off the queue (`Intake`), or by the operations a guest may have
+ * pending. Only the batch at its head may wait for long (`slotTimeoutMs`): those behind it are soon given to whoever is
+ * idle. Wherever they wait, it is no longer than that altogether.
  */
 export class WaitingLine implements WheelEntry {
   readonly #options: WaitingLineOptions;

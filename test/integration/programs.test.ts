@@ -283,7 +283,7 @@ describe('programs that misbehave', function () {
       const call = harness.call(ask('hangs', { id }));
       await until('the program runs', () => processesWith(marker).length > 0);
       harness.worker.cancel(id);
-      assert.equal(codeOf(await call), 'FUNC_CRASHED');
+      assert.equal(codeOf(await call), 'TIMEOUT');
     });
 
     it('is done when the program is, and kills what it left behind', async () => {

@@ -18,6 +18,8 @@ import { fromResponse, isResponse, isSuccess, toFailure, toFinished } from './re
 import type { Scope } from './scope.ts';
 import { cells, received } from './shared.ts';
 
+const dateNow = Date.now;
+
 /** How the bundle's funcs are called. */
 
 /** A call in flight. */
@@ -243,7 +245,8 @@ export function abort(slot: number, why: number): void {
 function abortCall(call: Call, why: number): void {
   call.controller ??= new AbortController();
   call.controller.abort(
-    why === 0
+    // Whoever called may give up at the deadline before its runner has seen that it has passed.
+    why === 0 && dateNow() < call.deadline
       ? new DOMException('nobody waits for this call any more', 'AbortError')
       : new DOMException('the deadline of this call has passed', 'TimeoutError'),
   );

@@ -33,7 +33,7 @@ function isMajor(entry: PerformanceEntry & { readonly detail?: unknown }): boole
   return kind === constants.NODE_PERFORMANCE_GC_MAJOR;
 }
 
-/** For the collection after the next one. */
+/** Takes effect when the next collection of the whole heap says how far it may grow after that. */
 function boundGrowth(): void {
   const { used_heap_size: usedBytes, external_memory: externalBytes } = getHeapStatistics();
   const percent = Math.round((100 * GROWTH_BYTES) / (usedBytes + externalBytes));

@@ -40,7 +40,7 @@ export interface RpcCounts {
  * So large a part of the calls in flight does not wait for the message before it to be confirmed: a quarter. Without
  * that, all calls of a frontend came to travel in one convoy, and every part of the way stood still while the others
  * had it (64 connections: 23 → 31 calls a message, RabbitMQ 12.6 → 9.9, runner 10.5 → 7.2 µs a call, +5 to +19 %
- * calls/s; a half or an eighth: +12 and +16 where a quarter made +19).
+ * calls/s; a half or an eighth: +14 and +16 where a quarter made +19).
  */
 const MESSAGES_IN_FLIGHT = 4;
 

@@ -31,6 +31,17 @@ function headersForFunc(
   return kept;
 }
 
+const NONE = {};
+
+/**
+ * Values by name as an ordinary object: V8 writes it as JSON without looking for anything inherited, and objects without
+ * the usual prototype are slow to write (a meta: 0.6 against 1.4 µs). A name like `__proto__` stays one.
+ */
+function ordinary(values: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  for (const _ in values) return { ...values };
+  return NONE;
+}
+
 /** A call's meta as it travels: JSON, encoded once. */
 export function encodeMeta(
   req: IncomingMessage,
@@ -45,9 +56,9 @@ export function encodeMeta(
   const meta: CallMeta = {
     method: req.method ?? 'GET',
     path,
-    params: input.params,
-    query: input.query,
-    cookies: input.cookies,
+    params: ordinary(input.params),
+    query: ordinary(input.query),
+    cookies: ordinary(input.cookies),
     headers: headersForFunc(req.headers, connection, trace),
     kind: 'http',
     time,

@@ -58,6 +58,15 @@ describe('frontend as an HTTP server', () => {
     assert.equal(responder.calls[0]?.meta.path, '/files/a%2Fb%20%C3%A9');
   });
 
+  it('passes on names that objects inherit', async () => {
+    await send('GET /files/a?__proto__=1&constructor=2 HTTP/1.1', 'Host: x');
+    const query = responder.calls[0]?.meta.query ?? {};
+    assert.deepEqual(Object.entries(query), [
+      ['__proto__', '1'],
+      ['constructor', '2'],
+    ]);
+  });
+
   it('takes the absolute form that clients send to proxies', async () => {
     assert.match(await send('GET http://somewhere.test/files/a?x=1 HTTP/1.1', 'Host: x'), /^HTTP\/1.1 200 /);
     assert.deepEqual(responder.calls[0]?.meta.query, { x: '1' });

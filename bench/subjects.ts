@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import type { TestCluster } from '../test/helpers/cluster.ts';
-import { NODE_FLAGS } from '../test/helpers/node-flags.ts';
 import { freePort } from '../test/helpers/servers/port.ts';
 import { BODY } from './bodies.ts';
 import { installPeer } from './peers.ts';
@@ -67,9 +66,7 @@ export async function openEmbedded(): Promise<Subject> {
   const ports = ['--http-port', String(port), '--tron-port', '0', '--admin-port', '0'];
   const url = `http://127.0.0.1:${port}/hello/ann`;
   const args = [join(root, 'dist/cli/main.js'), 'up', join(root, 'bench/bundle'), ...ports, '--data', folder.path];
-  const started = await start(process.execPath, [...NODE_FLAGS, ...args, '--log-level', 'warn'], PRODUCTION, () =>
-    isOk(url),
-  );
+  const started = await start(process.execPath, [...args, '--log-level', 'warn'], PRODUCTION, () => isOk(url));
   return {
     name: 'funcatron embedded',
     url,

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { NODE_FLAGS } from './node-flags.ts';
+import { nodeFlags } from './node-flags.ts';
 import { freePort } from './servers/port.ts';
 import { startRabbit, type RabbitServer } from './servers/rabbitmq.ts';
 import { startRedis, type RedisServer } from './servers/redis.ts';
@@ -140,7 +140,8 @@ function startRole(
   entry: string,
   env: Readonly<Record<string, string>>,
 ): RoleProcess {
-  const node = [process.execPath, ...NODE_FLAGS, join(root, entry), name.split('-')[0] ?? ''];
+  const role = name.split('-')[0] ?? '';
+  const node = [process.execPath, ...nodeFlags(role), join(root, entry), role];
   // A role must not outlive the tests, even when they are killed.
   const [command = '', ...args] = existsSync('/usr/bin/setpriv') ? ['setpriv', '--pdeathsig', 'KILL', ...node] : node;
   const child = spawn(command, args, {

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { delay } from '../../core/lifecycle.ts';
 import { CallFlag } from '../../core/wire/envelope.ts';
 import type { GuestResult } from '../../runner/isolate/isolate.ts';
 import { createPythonRuntime } from '../../runner/runtimes/python.ts';
@@ -499,6 +500,38 @@ async def handler(context, event):
       await worker.worker.ping();
       worker.worker.cancel(id);
       assert.equal((await call).body.toString(), 'cancelled');
+    });
+
+    it('cancels an async handler that has not begun, or not even come, at its first await', async () => {
+      const worker = await start(
+        `
+import asyncio, time
+async def handler(context, event):
+    if event.body == b'busy':
+        print('in')
+        time.sleep(0.3)
+        return 'done'
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        return 'cancelled'
+`,
+        4,
+      );
+      // The cancel overtakes its call: both leave in one turn.
+      const id = newIdBytes();
+      const overtaken = worker.call({ id });
+      worker.worker.cancel(id);
+      assert.equal((await overtaken).body.toString(), 'cancelled');
+      // It comes right behind its call: both lie there when the loop of the worker goes on.
+      const busy = worker.call({ body: 'busy' });
+      await until('it is busy', () => worker.logs.length > 0);
+      const later = newIdBytes();
+      const waiting = worker.call({ id: later });
+      await delay(20);
+      worker.worker.cancel(later);
+      assert.equal((await waiting).body.toString(), 'cancelled');
+      await busy;
     });
 
     it('does not answer a ping while a handler hangs, by which the runner knows', async () => {

@@ -64,6 +64,8 @@ MAX_FETCHED_BYTES = 64 * 1024 * 1024
 CREDIT_BYTES = 1024 * 1024
 STEP_BYTES = 256 * 1024
 PIECE_BYTES = 64 * 1024
+# Ids of calls that were cancelled before they came, kept at most.
+MAX_CANCELLED = 256
 # How long a body may be made before everything else has a turn.
 PUMP_S = 0.01
 MAX_OPERATION_BYTES = 8 * 1024 * 1024
@@ -644,6 +646,7 @@ class Call:
         self.is_committing = False
         self.is_ended = False
         self.is_cancelled = False
+        self.has_begun = False
         self.task = None
         self.timer = None
 
@@ -671,6 +674,8 @@ class Worker:
         self.context = None
         self.operations = []
         self.calls = {}
+        # Ids of calls that were cancelled before they came.
+        self.cancelled = {}
         self.replies = {}
         self.lines = []
         self.has_turn = False
@@ -1063,6 +1068,7 @@ class Worker:
         call.entered = time.perf_counter()
         if call.operation.is_async:
             self.calls[call.id] = call
+            call.is_cancelled = self.cancelled.pop(call.id, False)
             call.timer = self.loop.call_later(remaining, self.cancel, call.id)
             call.task = self.loop.create_task(self.run(call, event))
             return
@@ -1088,6 +1094,9 @@ class Worker:
     async def run(self, call, event):
         current.set(call)
         awaits.set(True)
+        call.has_begun = True
+        if call.is_cancelled:
+            call.task.cancel()  # at its first await
         try:
             value = call.operation.func(self.context, event)
             answer = self.answer_of(call, await value if inspect.isawaitable(value) else value)
@@ -1109,8 +1118,15 @@ class Worker:
     def cancel(self, call_id):
         """Raises CancelledError in an async handler: its caller is gone, or its deadline has passed."""
         call = self.calls.get(call_id)
-        if call is not None:
-            call.is_cancelled = True
+        if call is None:
+            # Most of these have been answered already; the frame of the others is overtaken by this one.
+            self.cancelled[call_id] = True
+            if len(self.cancelled) > MAX_CANCELLED:
+                del self.cancelled[next(iter(self.cancelled))]
+            return
+        call.is_cancelled = True
+        # A task that is cancelled before its first step never takes it, and its call would not be answered.
+        if call.has_begun:
             call.task.cancel()
 
     def answer_of(self, call, value):

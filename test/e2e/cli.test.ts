@@ -336,6 +336,7 @@ describe('cli', () => {
     assert.deepEqual(await flagsOf('runner', ''), nodeFlags('runner'));
     assert.notEqual(nodeFlags('runner').length, 0);
     assert.deepEqual(await flagsOf('runner', '--max-semi-space-size=16'), []);
+    assert.deepEqual(await flagsOf('runner', '--max_semi_space_size=16'), []);
     assert.deepEqual(await flagsOf('frontend', ''), []);
   });
 
